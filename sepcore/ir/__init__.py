@@ -1,0 +1,1 @@
+"""The intermediate representation: graph, operators, verifier, reference interpreter; no files, no kernels."""
