@@ -1,0 +1,1 @@
+"""Activation functions: codes for steps, vector code for epilogues, numpy twins."""

@@ -1,0 +1,72 @@
+"""Vector code of the activations, shared by every epilogue and by the elementwise kernels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+
+from sepcore.kernels.activation import codes
+from sepcore.kernels.emit import Emitter
+
+# 2**f for |f| <= 0.5: minimax polynomial of degree 5 (Lawson's iteration on the relative error, 8e-8 at most).
+_EXP2 = (
+    1.0000000716546558,
+    0.6931469670638659,
+    0.24022119723933705,
+    0.0555071327495996,
+    0.009675541330691304,
+    0.0013276471519988418,
+)
+_ROUND = 12582912.0  # 1.5 * 2**23: adding it leaves the nearest integer in the low mantissa bits
+_LOG2E = 1.4426950408889634
+
+
+def emit_activation(e: Emitter, code: int, x: Any, p: Any, q: Any) -> Any:
+    """Activation ``code`` of the vector ``x``; ``p`` and ``q`` are vectors of its parameters."""
+    b = e.b
+    if code == codes.LINEAR:
+        return x
+    if code == codes.CLAMP:
+        # NaN stays NaN: the comparison picks its second operand when unordered.
+        return e.minimum(q, e.maximum(p, x))
+    if code == codes.LEAKY_RELU:
+        return b.select(b.fcmp_ordered(">", x, e.splat_constant(0.0)), x, b.fmul(x, p))
+    if code == codes.HARDSWISH:
+        return b.fmul(x, _unit_clamp(e, e.fma(x, e.splat_constant(1.0 / 6.0), e.splat_constant(0.5))))
+    if code == codes.HARDSIGMOID:
+        return _unit_clamp(e, e.fma(x, p, q))
+    if code == codes.SILU:
+        return b.fdiv(x, _one_plus_exp_minus(e, x))
+    if code == codes.SIGMOID:
+        return b.fdiv(e.splat_constant(1.0), _one_plus_exp_minus(e, x))
+    raise ValueError(f"activation code {code} has no vector code")
+
+
+def _unit_clamp(e: Emitter, x: Any) -> Any:
+    return e.minimum(e.splat_constant(1.0), e.maximum(e.splat_constant(0.0), x))
+
+
+def _one_plus_exp_minus(e: Emitter, x: Any) -> Any:
+    """``1 + exp(-x)``, the exponential within 3e-7 relative for |x| < 87 and clamped beyond."""
+    t = e.b.fmul(x, e.splat_constant(-_LOG2E))
+    # Bounds second, so that NaN passes through both comparisons.
+    t = e.minimum(e.splat_constant(126.0), e.maximum(e.splat_constant(-126.0), t))
+    return e.b.fadd(emit_exp2(e, t), e.splat_constant(1.0))
+
+
+def emit_exp2(e: Emitter, t: Any) -> Any:
+    """``2**t`` for |t| <= 126: round to an integer, a polynomial on the rest, the integer added to the exponent."""
+    b = e.b
+    rounded = b.fadd(t, e.splat_constant(_ROUND))
+    rest = b.fsub(t, b.fsub(rounded, e.splat_constant(_ROUND)))
+    power = e.splat_constant(_EXP2[-1])
+    for coefficient in reversed(_EXP2[:-1]):
+        power = e.fma(power, rest, e.splat_constant(coefficient))
+    exponent = b.shl(b.bitcast(rounded, e.int_vector), ir.Constant(e.int_vector, [23] * e.lanes))
+    return b.bitcast(b.add(b.bitcast(power, e.int_vector), exponent), e.vector)
+
+
+def is_expensive(code: int) -> bool:
+    """Whether the activation needs registers that a full tile does not have, and so runs over the stored tile."""
+    return code in (codes.SILU, codes.SIGMOID)

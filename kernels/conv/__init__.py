@@ -1,0 +1,1 @@
+"""Dense convolution: the first layer, and the general case."""

@@ -1,0 +1,1 @@
+"""Depthwise convolution: every channel filtered by itself, channels on the vector lanes."""

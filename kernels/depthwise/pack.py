@@ -1,0 +1,25 @@
+"""Packs depthwise weights: [channels / lanes][1 + size * size][lanes], the bias first."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+
+def pack(weight: Floats, bias: Floats | None, lanes: int) -> Floats:
+    """Packed weights; channels past the last are zero.
+
+    Parameters
+    ----------
+    weight : float32 (channels, 1, size, size), as PyTorch has it.
+    bias : float32 (channels,) or None for zeros.
+    """
+    channels, _, size, _ = weight.shape
+    groups = -(-channels // lanes)
+    full = np.zeros((1 + size * size, groups * lanes), np.float32)
+    full[1:, :channels] = weight.reshape(channels, -1).T
+    if bias is not None:
+        full[0, :channels] = bias
+    return np.ascontiguousarray(full.reshape(1 + size * size, groups, lanes).transpose(1, 0, 2)).ravel()

@@ -1,0 +1,1 @@
+"""Arithmetic on whole tensors, and copies between layouts."""

@@ -1,0 +1,119 @@
+"""Rows of the pointwise kernel: which tiles exist for each instruction set, and their loop over row and panel blocks.
+
+Operands of a step: X float32 pixels [m][x_stride], WEIGHTS as ``pack`` lays them out, OUT [m][out_stride], EXTRA an
+optional residual [m][extra_stride]. Strides are in bytes, multiples of the vector; channels past the last are padding
+that may hold any finite value. OUT overlaps neither X nor EXTRA.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sepcore.kernels import isa as isas
+from sepcore.kernels import step
+from sepcore.kernels.spec import KernelSpec
+
+M, K, X_STRIDE, OUT_STRIDE, EXTRA_STRIDE, PANELS, ROW_BLOCKS, PANEL_BLOCKS, PREFETCH_SHIFT = range(
+    step.FIRST_SHAPE, step.FIRST_SHAPE + 9
+)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """``rows`` pixels by ``vectors`` whole vectors of output channels, plus half a vector where ``pair`` is set.
+
+    The half vector of two neighbouring pixels shares one register (rows must be even): lanes are not wasted on
+    channel counts that end in half a vector.
+    """
+
+    rows: int
+    vectors: int
+    pair: bool = False
+
+    def columns(self, lanes: int) -> int:
+        """Output channels of the tile."""
+        return self.vectors * lanes + (lanes // 2 if self.pair else 0)
+
+    def packed_columns(self, lanes: int) -> int:
+        """Floats per input channel in the packed weights: the half vector is stored twice, once for each pixel."""
+        return (self.vectors + self.pair) * lanes
+
+
+# Accumulators, the weight vectors and one or two broadcasts fill the registers; more would spill (a test looks).
+_ROWS = {
+    "avx512": {
+        (1, False): (1, 2, 4, 7, 14, 24),
+        (2, False): (1, 2, 4, 7, 10, 12, 14),
+        (3, False): (1, 2, 4, 7, 8, 9),
+        (4, False): (1, 2, 4, 6),
+        (5, False): (1, 2, 5),
+        (7, False): (1, 2, 3),
+        (1, True): (2, 6, 10, 14, 18),
+        (2, True): (2, 4, 6, 8, 10),
+    },
+    "avx2": {(1, False): (1, 2, 4, 8, 12), (2, False): (1, 2, 4, 5, 6), (3, False): (1, 2, 4)},
+    "neon": {(1, False): (1, 2, 4, 8), (2, False): (1, 2, 4, 8), (4, False): (1, 2, 4)},
+    "portable": {(1, False): (1, 2, 4, 8), (2, False): (1, 2, 4, 5)},
+}
+
+
+def tiles(isa: str) -> list[Tile]:
+    """Every tile of an instruction set."""
+    return [Tile(rows, vectors, pair) for (vectors, pair), many in _ROWS[isa].items() for rows in many]
+
+
+def row(tile: Tile, isa: str) -> KernelSpec:
+    """The row of a tile."""
+    lanes = isas.by_name(isa).lanes
+    name = f"f32_pointwise_{tile.rows}x{tile.columns(lanes)}__{isa}"
+    return KernelSpec(name, "pointwise", isa, tile, _build)
+
+
+def rows(isa: str) -> Iterator[KernelSpec]:
+    """Every pointwise row of an instruction set."""
+    return (row(tile, isa) for tile in tiles(isa))
+
+
+def _build(spec: KernelSpec) -> Callable[[int, int, int, int], None]:
+    from sepcore.kernels.pointwise.tile import pointwise_tile
+    from sepcore.kernels.words import load_word
+
+    isa = isas.by_name(spec.isa)
+    tile: Tile = spec.parameters
+    panel: Any = pointwise_tile(tile, isa)
+    mr = tile.rows
+    column_bytes = 4 * tile.columns(isa.lanes)
+    packed_bytes = 4 * tile.packed_columns(isa.lanes)
+
+    def kernel(at: int, index: int, thread: int, image: int) -> None:
+        x = load_word(at + 8 * step.X) + image * load_word(at + 8 * step.X_IMAGE)
+        out = load_word(at + 8 * step.OUT) + image * load_word(at + 8 * step.OUT_IMAGE)
+        extra = load_word(at + 8 * step.EXTRA)
+        if extra != 0:
+            extra += image * load_word(at + 8 * step.EXTRA_IMAGE)
+        weights = load_word(at + 8 * step.WEIGHTS)
+        m, k = load_word(at + 8 * M), load_word(at + 8 * K)
+        x_stride, out_stride = load_word(at + 8 * X_STRIDE), load_word(at + 8 * OUT_STRIDE)
+        extra_stride = load_word(at + 8 * EXTRA_STRIDE)
+        row_blocks, panel_blocks = load_word(at + 8 * ROW_BLOCKS), load_word(at + 8 * PANEL_BLOCKS)
+        panels, shift = load_word(at + 8 * PANELS), load_word(at + 8 * PREFETCH_SHIFT)
+        panel_bytes = (k + 1) * packed_bytes
+        units = (m + mr - 1) // mr
+        block = index % row_blocks
+        end = min(m, ((block + 1) * units // row_blocks) * mr)
+        # A last block shorter than the tile starts earlier: two blocks then write the same values to the same place.
+        begin = min((block * units // row_blocks) * mr, end - mr)
+        part = index // row_blocks
+        for p in range(part * panels // panel_blocks, (part + 1) * panels // panel_blocks):
+            residual = extra
+            if extra != 0:
+                residual = extra + begin * extra_stride + p * column_bytes
+            panel(
+                x + begin * x_stride, x_stride, end - begin, weights + p * panel_bytes, k,
+                out + begin * out_stride + p * column_bytes, out_stride, residual, extra_stride,
+                at, weights + (p + 1) * panel_bytes, shift,
+            )  # fmt: skip
+
+    return kernel

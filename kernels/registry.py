@@ -1,0 +1,35 @@
+"""Every kernel row there is: the table that the planner, the tests and the benches walk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+
+from sepcore.kernels import isa as isas
+from sepcore.kernels.conv import stem
+from sepcore.kernels.depthwise import rows as depthwise
+from sepcore.kernels.elementwise import layout
+from sepcore.kernels.elementwise import rows as elementwise
+from sepcore.kernels.pointwise import rows as pointwise
+from sepcore.kernels.pool import rows as pool
+from sepcore.kernels.spec import KernelSpec
+
+FAMILIES = (pointwise, depthwise, stem, pool, elementwise, layout)
+
+
+def rows(isa: str) -> Iterator[KernelSpec]:
+    """Every row of an instruction set."""
+    for family in FAMILIES:
+        yield from family.rows(isa)
+
+
+@cache
+def _by_name(isa: str) -> dict[str, KernelSpec]:
+    return {spec.name: spec for spec in rows(isa)}
+
+
+def find(name: str) -> KernelSpec:
+    """The row called ``name``; KeyError where there is none."""
+    isa = name.rpartition("__")[2]
+    isas.by_name(isa)
+    return _by_name(isa)[name]
