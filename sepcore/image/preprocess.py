@@ -23,7 +23,7 @@ class Preprocess:
     Attributes
     ----------
     input_size : (height, width) of the network's input, in pixels.
-    resize : length the picture's short side is brought to before the crop, in pixels; None leaves the picture's size alone.
+    resize : length of the picture's short side before the crop, in pixels; None leaves the size alone.
     crop : where the input is cut out; only "center". A side shorter than the input is padded with black.
     interpolation : Pillow's antialiased filter used by the resize, one of INTERPOLATIONS.
     mean, std : per channel (red, green, blue), for values scaled to 0..1.
@@ -49,7 +49,9 @@ class Preprocess:
         if self.crop not in CROPS:
             raise OptionError(f"crop: expected one of {', '.join(CROPS)}, found {self.crop!r}")
         if self.interpolation not in INTERPOLATIONS:
-            raise OptionError(f"interpolation: expected one of {', '.join(INTERPOLATIONS)}, found {self.interpolation!r}")
+            raise OptionError(
+                f"interpolation: expected one of {', '.join(INTERPOLATIONS)}, found {self.interpolation!r}"
+            )
         if len(self.mean) != 3 or not all(math.isfinite(value) for value in self.mean):
             raise OptionError(f"mean: expected three finite numbers, found {self.mean!r}")
         if len(self.std) != 3 or not all(math.isfinite(value) and value > 0 for value in self.std):
