@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from functools import cache
 
 from sepcore.kernels import isa as isas
-from sepcore.kernels.conv import stem
+from sepcore.kernels.conv import dense, stem
+from sepcore.kernels.depthwise import general as depthwise_general
 from sepcore.kernels.depthwise import rows as depthwise
 from sepcore.kernels.elementwise import layout
 from sepcore.kernels.elementwise import rows as elementwise
@@ -14,7 +15,7 @@ from sepcore.kernels.pointwise import rows as pointwise
 from sepcore.kernels.pool import rows as pool
 from sepcore.kernels.spec import KernelSpec
 
-FAMILIES = (pointwise, depthwise, stem, pool, elementwise, layout)
+FAMILIES = (pointwise, depthwise, depthwise_general, stem, dense, pool, elementwise, layout)
 
 
 def rows(isa: str) -> Iterator[KernelSpec]:

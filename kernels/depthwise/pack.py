@@ -1,4 +1,4 @@
-"""Packs depthwise weights: [channels / lanes][1 + size * size][lanes], the bias first."""
+"""Packs depthwise weights: [channels / lanes][1 + kh * kw][lanes], the bias first."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ def pack(weight: Floats, bias: Floats | None, lanes: int) -> Floats:
 
     Parameters
     ----------
-    weight : float32 (channels, 1, size, size), as PyTorch has it.
+    weight : float32 (channels, 1, kh, kw), as PyTorch has it.
     bias : float32 (channels,) or None for zeros.
     """
-    channels, _, size, _ = weight.shape
+    channels, _, kh, kw = weight.shape
+    taps = kh * kw
     groups = -(-channels // lanes)
-    full = np.zeros((1 + size * size, groups * lanes), np.float32)
+    full = np.zeros((1 + taps, groups * lanes), np.float32)
     full[1:, :channels] = weight.reshape(channels, -1).T
     if bias is not None:
         full[0, :channels] = bias
-    return np.ascontiguousarray(full.reshape(1 + size * size, groups, lanes).transpose(1, 0, 2)).ravel()
+    return np.ascontiguousarray(full.reshape(1 + taps, groups, lanes).transpose(1, 0, 2)).ravel()

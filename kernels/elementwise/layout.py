@@ -1,7 +1,8 @@
 """Copies between PyTorch's layout [c][h][w] without padding and the kernels' [h][w][c], c padded to the lanes.
 
 Operands of a step: X and OUT float32; PIXELS = h*w, CHANNELS the true count, PIXEL the bytes of one pixel in the
-[h][w][c] layout. ``pack`` writes zeros into the padding; ``unpack`` writes exactly channels * pixels floats.
+[h][w][c] layout. ``pack`` writes zeros into the padding; ``unpack`` writes exactly channels * pixels floats; ``trim``
+writes [pixels][channels], the padding left out: the copy for vectors, one a pixel.
 """
 
 from __future__ import annotations
@@ -13,16 +14,16 @@ from sepcore.kernels.spec import KernelSpec
 
 PIXELS, CHANNELS, PIXEL, BLOCKS = range(step.FIRST_SHAPE, step.FIRST_SHAPE + 4)
 
-DIRECTIONS = ("pack", "unpack")
+DIRECTIONS = ("pack", "unpack", "trim")
 
 
 def row(direction: str, isa: str) -> KernelSpec:
-    """The row of a direction: ``pack`` to [h][w][c], ``unpack`` back."""
+    """The row of a direction: ``pack``, ``unpack`` or ``trim``."""
     return KernelSpec(f"f32_layout_{direction}__{isa}", "layout", isa, direction, _build)
 
 
 def rows(isa: str) -> Iterator[KernelSpec]:
-    """Both layout rows of an instruction set."""
+    """Every layout row of an instruction set."""
     return (row(direction, isa) for direction in DIRECTIONS)
 
 
@@ -54,4 +55,14 @@ def _build(spec: KernelSpec) -> Callable[[int, int, int, int], None]:
             for pixel in range(pixels):
                 store_float(out + 4 * (c * pixels + pixel), load_float(x + pixel * pixel_bytes + 4 * c))
 
-    return pack if spec.parameters == "pack" else unpack
+    def trim(at: int, index: int, thread: int, image: int) -> None:
+        x = load_word(at + 8 * step.X) + image * load_word(at + 8 * step.X_IMAGE)
+        out = load_word(at + 8 * step.OUT) + image * load_word(at + 8 * step.OUT_IMAGE)
+        pixels, channels = load_word(at + 8 * PIXELS), load_word(at + 8 * CHANNELS)
+        pixel_bytes, blocks = load_word(at + 8 * PIXEL), load_word(at + 8 * BLOCKS)
+        for pixel in range(index * pixels // blocks, (index + 1) * pixels // blocks):
+            source, target = x + pixel * pixel_bytes, out + pixel * channels * 4
+            for c in range(channels):
+                store_float(target + 4 * c, load_float(source + 4 * c))
+
+    return {"pack": pack, "unpack": unpack, "trim": trim}[spec.parameters]

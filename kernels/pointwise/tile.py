@@ -30,12 +30,14 @@ def pointwise_tile(tile: Tile, isa: Isa) -> Any:
     name = f"pointwise_{isa.name}_{tile.rows}x{tile.vectors}{'p' if tile.pair else ''}"
 
     def body(b: Any, args: Any) -> None:
-        _Writer(Emitter(b, isa), tile).panel(args)
+        TileWriter(Emitter(b, isa), tile).panel(args)
 
     return integer_intrinsic(name, 12, body)
 
 
-class _Writer:
+class TileWriter:
+    """Writes the parts of a tile; the dense convolution shares them, with rows from a table of pointers."""
+
     def __init__(self, e: Emitter, tile: Tile) -> None:
         self.e, self.b, self.tile = e, e.b, tile
         self.isa = e.isa
@@ -66,18 +68,27 @@ class _Writer:
         loop.end()
 
     def products(self, a: Any, ahead: Any) -> list[Any]:
-        """bias + A B of one tile. The k loop is not unrolled: with more in flight LLVM spills accumulators."""
-        e, b, tile = self.e, self.b, self.tile
-        rows = [e.at(a, e.times(i, self.a_stride)) for i in range(tile.rows)]
-        bias = [e.load(e.at(self.bias, j * e.bytes)) for j in range(tile.vectors)]
-        start = bias * tile.rows
+        """bias + A B of one tile."""
+        rows = [self.e.at(a, self.e.times(i, self.a_stride)) for i in range(self.tile.rows)]
+        return self.accumulate(self.start(), rows, self.weights, ahead)
+
+    def start(self) -> list[Any]:
+        """The accumulators at first: the bias."""
+        e, tile = self.e, self.tile
+        sums = [e.load(e.at(self.bias, j * e.bytes)) for j in range(tile.vectors)] * tile.rows
         if tile.pair:
-            start += [e.load(e.at(self.bias, tile.vectors * e.bytes))] * (tile.rows // 2)
+            sums += [e.load(e.at(self.bias, tile.vectors * e.bytes))] * (tile.rows // 2)
+        return sums
+
+    def accumulate(self, start: list[Any], rows: list[Any], panel: Any, ahead: Any | None) -> list[Any]:
+        """``start`` + products over k. The loop is not unrolled: with more in flight LLVM spills accumulators."""
+        e, b, tile = self.e, self.b, self.tile
         loop = Loop(b, self.k, 1, start)
         sums = list(loop.carried)
         column = b.shl(loop.i, i64(2))
-        weights = e.at(self.weights, b.mul(loop.i, i64(tile.packed_columns(self.isa.lanes) * FLOAT_BYTES)))
-        e.prefetch(e.at(ahead, b.shl(b.lshr(loop.i, self.ahead_shift), i64(6))))
+        weights = e.at(panel, b.mul(loop.i, i64(tile.packed_columns(self.isa.lanes) * FLOAT_BYTES)))
+        if ahead is not None:
+            e.prefetch(e.at(ahead, b.shl(b.lshr(loop.i, self.ahead_shift), i64(6))))
         w = [e.load(e.at(weights, j * e.bytes)) for j in range(tile.vectors + tile.pair)]
         for i in range(0, tile.rows, 2 if tile.pair else 1):
             x = [e.broadcast(e.at(rows[i + q], column)) for q in range(2 if tile.pair else 1)]

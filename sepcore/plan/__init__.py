@@ -1,0 +1,9 @@
+"""From a graph to a program: kernel rows, packed weights, memory; no files, no running."""
+
+from __future__ import annotations
+
+from sepcore.plan.planner import plan
+from sepcore.plan.program import Program
+from sepcore.plan.weights import WeightStore
+
+__all__ = ["Program", "WeightStore", "plan"]

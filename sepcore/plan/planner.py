@@ -1,0 +1,147 @@
+"""Makes a program from a graph for one input shape: picks kernel rows, packs weights, lays out memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from sepcore.errors import PlanError, UnsupportedModelError
+from sepcore.ir.graph import Graph, Node, Value
+from sepcore.plan import rules_conv, rules_elementwise
+from sepcore.plan.lowering import FLOAT, Buffer, Lowering, Plain
+from sepcore.plan.program import Program, TensorSpec
+from sepcore.plan.weights import WeightStore
+
+Rule = Callable[[Lowering, Node], None]
+
+RULES: Mapping[str, Rule] = {
+    "conv2d": rules_conv.conv2d,
+    "linear": rules_conv.linear,
+    "reduce_mean": rules_elementwise.global_average_pool,
+    **dict.fromkeys(
+        ("relu", "clamp", "leaky_relu", "hardswish", "hardsigmoid", "silu", "sigmoid"), rules_elementwise.activation
+    ),
+    **dict.fromkeys(("add", "sub", "mul", "div", "maximum", "minimum"), rules_elementwise.binary),
+    **dict.fromkeys(("flatten", "reshape", "squeeze", "unsqueeze"), rules_elementwise.rename),
+}
+
+_VECTOR_OPS = frozenset(
+    {"linear", "relu", "clamp", "leaky_relu", "hardswish", "hardsigmoid", "silu", "sigmoid", "flatten", "reshape"}
+)
+
+
+def unsupported(graph: Graph) -> list[str]:
+    """One line for every node that no rule covers."""
+    return [
+        f"{node.op} {node.name!r}: no rule plans this operator{f' ({node.source})' if node.source else ''}"
+        for node in graph.nodes
+        if node.op not in RULES
+    ]
+
+
+def plan(
+    graph: Graph, values: Mapping[str, Value], *, isa: str, batch: int, threads: int, weights: WeightStore
+) -> Program:
+    """A program that runs ``graph`` on ``batch`` images.
+
+    Parameters
+    ----------
+    graph : after all passes, specialised to one image; ``values`` its concrete shapes.
+    weights : the model's packed weights; what is new is added.
+
+    Raises
+    ------
+    UnsupportedModelError : operators without a rule, all of them.
+    PlanError : a node that no kernel row covers in this shape.
+    """
+    problems = unsupported(graph)
+    if problems:
+        raise UnsupportedModelError(graph.name, problems)
+    with weights.lock:
+        try:
+            return _plan(graph, values, isa, batch, threads, weights)
+        except PlanError:
+            weights.discard()
+            raise
+
+
+def _plan(
+    graph: Graph, values: Mapping[str, Value], isa: str, batch: int, threads: int, weights: WeightStore
+) -> Program:
+    p = Lowering(graph, values, isa, batch, threads, weights)
+    p.batched_nodes = _tail(graph, values)
+    for index, value in enumerate(graph.inputs):
+        shape = tuple(int(d) for d in values[value.name].shape)
+        size = FLOAT
+        for d in shape:
+            size *= d
+        p.alias(value.name, Plain(Buffer(-1, "input", size, size, index), shape))
+    for node in graph.nodes:
+        p.begin(node)
+        RULES[node.op](p, node)
+    for index, name in enumerate(graph.outputs):
+        p.write_output(name, index)
+    image_steps, batch_steps, private, shared = p.finish()
+
+    def spec(name: str) -> TensorSpec:
+        shape = tuple(int(d) for d in values[name].shape)
+        return TensorSpec(name, (shape[0] * batch, *shape[1:]))
+
+    return Program(
+        name=graph.name,
+        isa=isa,
+        batch=batch,
+        threads=threads,
+        image_steps=image_steps,
+        batch_steps=batch_steps,
+        inputs=tuple(spec(v.name) for v in graph.inputs),
+        outputs=tuple(spec(name) for name in graph.outputs),
+        private_bytes=private,
+        shared_bytes=shared,
+        scratch_bytes=p.scratch_bytes,
+        keep_alive=weights,
+    )
+
+
+def _is_pointwise(graph: Graph, node: Node) -> bool:
+    if node.op != "conv2d" or node.inputs[1] not in graph.constants:
+        return False
+    return graph.constants[node.inputs[1]].shape[2:] == (1, 1) and node.attrs["groups"] == 1 and (
+        tuple(node.attrs["strides"]) == (1, 1)
+    )
+
+
+def _tail(graph: Graph, values: Mapping[str, Value]) -> frozenset[str]:
+    """Nodes at the end that work on vectors only: they run once on all images, so weights are read once a batch."""
+    consumers = graph.consumers()
+    tail: set[str] = set()
+
+    def is_vector(name: str) -> bool:
+        shape = values[name].shape
+        return len(shape) == 2 or (len(shape) == 4 and tuple(shape[2:]) == (1, 1))
+
+    for node in reversed(graph.nodes):
+        operands = [name for name in node.inputs if name and name not in graph.constants]
+        if (
+            (node.op in _VECTOR_OPS or _is_pointwise(graph, node))
+            and len(operands) == 1
+            and is_vector(operands[0])
+            and is_vector(node.output)
+            and operands[0] not in graph.outputs
+            and all(u.name in tail for u in consumers.get(node.output, ()))
+        ):
+            tail.add(node.name)
+    # A value that both the tail and other nodes read would need two homes: keep such nodes with the images.
+    changed = True
+    while changed:
+        changed = False
+        for node in graph.nodes:
+            readers = consumers.get(node.inputs[0], ())
+            produced_by_input = node.inputs[0] in {v.name for v in graph.inputs}
+            if node.name in tail and (produced_by_input or not all(u.name in tail for u in readers)):
+                tail.discard(node.name)
+                changed = True
+        for node in graph.nodes:
+            if node.name in tail and not all(u.name in tail for u in consumers.get(node.output, ())):
+                tail.discard(node.name)
+                changed = True
+    return frozenset(tail)

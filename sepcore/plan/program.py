@@ -1,0 +1,90 @@
+"""A program: the immutable list of kernel calls that runs one network for one input shape.
+
+It holds no addresses of activations: operands name a memory space and an offset, and a context (runtime) turns them
+into addresses of its own arena. It must not know graphs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Space = Literal["private", "shared", "weights", "input", "output"]
+"""private: the arena of one image in flight. shared: the arena of one call. weights: an absolute address.
+input, output: the caller's arrays, by index."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """Where a tensor is: ``offset`` bytes into a space; ``image_bytes`` from one image of a batch to the next."""
+
+    space: Space
+    offset: int
+    index: int = 0
+    image_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One kernel call.
+
+    Attributes
+    ----------
+    kernel : registry name.
+    tiles : parts that may run at the same time.
+    words : step word -> integer.
+    operands : step word -> where the operand is; the word after it holds the bytes between images.
+    node : the graph node it comes from, for messages and profiles.
+    macs : multiply-adds of one run.
+    """
+
+    kernel: str
+    tiles: int
+    words: Mapping[int, int]
+    operands: Mapping[int, Operand]
+    node: str
+    macs: int = 0
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """An input or output of a program: name and shape for one batch; float32."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Program:
+    """Everything a context needs to run.
+
+    Attributes
+    ----------
+    isa : name of the instruction set the kernels are for.
+    batch : images per call.
+    image_steps : run once for every image; batch_steps : run once, after all images, on all of them together.
+    private_bytes, shared_bytes, scratch_bytes : sizes of the arenas, and of each thread's scratch memory.
+    """
+
+    name: str
+    isa: str
+    batch: int
+    threads: int
+    image_steps: tuple[Step, ...]
+    batch_steps: tuple[Step, ...]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    private_bytes: int
+    shared_bytes: int
+    scratch_bytes: int
+    keep_alive: object = field(repr=False, compare=False, default=None)
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """All steps in order."""
+        return self.image_steps + self.batch_steps
+
+    def kernels(self) -> tuple[str, ...]:
+        """The kernels it calls, each once."""
+        return tuple(dict.fromkeys(s.kernel for s in self.steps))

@@ -1,0 +1,313 @@
+"""Planning rules for convolutions and linear layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sepcore.ir.graph import Array, Node
+from sepcore.kernels.conv import dense as dense_rows
+from sepcore.kernels.conv import stem as stem_rows
+from sepcore.kernels.depthwise import general as general_rows
+from sepcore.kernels.depthwise import pack as depthwise_pack
+from sepcore.kernels.depthwise import rows as depthwise_rows
+from sepcore.kernels.pointwise import pack as pointwise_pack
+from sepcore.kernels.pointwise import rows as pointwise_rows
+from sepcore.plan import select
+from sepcore.plan.lowering import FLOAT, Lowering, Map, Plain
+
+
+def resolve_padding(node: Node, height: int, width: int) -> tuple[int, int, int, int]:
+    """(top, left, bottom, right) of a convolution; "same" is TensorFlow's rule, the odd pixel at the bottom and right."""
+    padding = node.attrs["padding"]
+    if padding != "same":
+        top, left, bottom, right = padding
+        return top, left, bottom, right
+    kernel = node.attrs["_kernel"]
+    sides = []
+    for size, length, stride, dilation in zip(kernel, (height, width), node.attrs["strides"], node.attrs["dilation"]):
+        total = max(0, (-(-length // stride) - 1) * stride + (size - 1) * dilation + 1 - length)
+        sides.append((total // 2, total - total // 2))
+    (top, bottom), (left, right) = sides
+    return top, left, bottom, right
+
+
+def conv2d(p: Lowering, node: Node) -> None:
+    """Convolution: stem, pointwise, depthwise or the general kernel, whichever fits."""
+    weight = p.constant(node.inputs[1])
+    bias = p.constant(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else None
+    residual = node.inputs[3] if len(node.inputs) > 3 and node.inputs[3] else ""
+    oc, _, kh, kw = weight.shape
+    node = node.with_attrs(_kernel=(kh, kw))
+    _, ic, height, width = p.shape(node.inputs[0])
+    padding = resolve_padding(node, height, width)
+    strides, groups = tuple(node.attrs["strides"]), node.attrs["groups"]
+    square = kh == kw and strides[0] == strides[1] and tuple(node.attrs["dilation"]) == (1, 1)
+    if (kh, kw) == (1, 1) and strides == (1, 1) and groups == 1 and not any(padding):
+        _pointwise(p, node, p.as_map(node.inputs[0]), weight.reshape(oc, ic), bias, residual)
+        return
+    if square and groups == 1 and not residual and isinstance(p.tensors[node.inputs[0]], Plain):
+        if _stem(p, node, weight, bias, padding):
+            return
+    if square and groups == ic == oc and not residual and _depthwise(p, node, weight, bias, padding):
+        return
+    if groups == ic == oc and not residual:
+        _depthwise_general(p, node, weight, bias, padding)
+    else:
+        _dense(p, node, weight, bias, padding, residual)
+
+
+def linear(p: Lowering, node: Node) -> None:
+    """A linear layer on vectors: a pointwise convolution whose pixels are the images."""
+    weight = p.constant(node.inputs[1])
+    bias = p.constant(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else None
+    x = p.as_map(node.inputs[0])
+    if x.pixels != 1:
+        raise p.fail(f"expected one vector per image, found a map of {x.height}x{x.width}")
+    _pointwise(p, node, x, weight, bias, "")
+
+
+def _pointwise(p: Lowering, node: Node, x: Map, weight: Array, bias: Array | None, residual: str) -> None:
+    n, k = weight.shape
+    m = x.pixels * p.images
+    tile = select.pointwise_tile(m, k, n, p.isa.name)
+    lanes = p.isa.lanes
+    panels = pointwise_pack.panels(tile, lanes, n)
+    # The last panel may store vectors past the padded channels.
+    out = p.new_map(node.output, slack=max(0, panels * tile.columns(lanes) - p.padded(n)))
+    packed = p.weight(
+        (node.name, "pointwise", tile.vectors, tile.pair, lanes),
+        lambda: pointwise_pack.pack(weight, bias, tile, lanes),
+    )
+    extra = p.as_map(residual) if residual else None
+    row_blocks, panel_blocks = _pointwise_split(p, m, n, k, tile.rows, panels)
+    panel_bytes = FLOAT * (k + 1) * tile.packed_columns(lanes)
+    tiles_down = -(-m // tile.rows)
+    shift = max(0, int(np.floor(np.log2(max(1.0, tiles_down * 64 * k / panel_bytes)))))
+    r = pointwise_rows
+    p.step(
+        r.row(tile, p.isa.name),
+        row_blocks * panel_blocks,
+        {
+            r.M: m,
+            r.K: k,
+            r.X_STRIDE: x.pixel_bytes,
+            r.OUT_STRIDE: out.pixel_bytes,
+            r.EXTRA_STRIDE: extra.pixel_bytes if extra else 0,
+            r.PANELS: panels,
+            r.ROW_BLOCKS: row_blocks,
+            r.PANEL_BLOCKS: panel_blocks,
+            r.PREFETCH_SHIFT: shift,
+            **p.activation(node),
+        },
+        x=x,
+        out=out,
+        extra=extra,
+        weights=packed,
+        macs=m * n * k,
+    )
+
+
+def _pointwise_split(p: Lowering, m: int, n: int, k: int, rows: int, panels: int) -> tuple[int, int]:
+    """Row blocks and panel blocks: pixels are divided while they outweigh the weights, else output channels."""
+    if p.threads == 1 or m * n * k < 20_000:
+        return 1, 1
+    if m >= n or panels < 2:
+        return p.split(-(-m // rows), 1), 1
+    return 1, p.split(panels, 1)
+
+
+def _depthwise(
+    p: Lowering, node: Node, weight: Array, bias: Array | None, padding: tuple[int, int, int, int]
+) -> bool:
+    x_name = node.inputs[0]
+    size, stride = weight.shape[2], node.attrs["strides"][0]
+    _, c, height, width = p.shape(x_name)
+    _, _, out_height, out_width = p.shape(node.output)
+    top, left, _, _ = padding
+    right = max(0, (out_width - 1) * stride + size - left - width)
+    window = select.depthwise_window(size, stride, left, right, width, out_width, p.isa.name)
+    if window is None:
+        return False
+    x = p.as_map(x_name)
+    out = p.new_map(node.output)
+    lanes = p.isa.lanes
+    packed = p.weight((node.name, "depthwise", lanes), lambda: depthwise_pack.pack(weight, bias, lanes))
+    p.zeros(width * x.pixel_bytes)
+    row_blocks, channel_blocks = p.split(-(-out_height // 2), 2), 1
+    if row_blocks < p.threads:
+        row_blocks, channel_blocks = 1, p.split(p.padded(c) // lanes, 2)
+    r = depthwise_rows
+    p.step(
+        r.row(window, p.isa.name),
+        row_blocks * channel_blocks,
+        {
+            r.HEIGHT: height,
+            r.WIDTH: width,
+            r.OUT_HEIGHT: out_height,
+            r.OUT_WIDTH: out_width,
+            r.CHANNELS: p.padded(c),
+            r.X_PIXEL: x.pixel_bytes,
+            r.X_ROW: width * x.pixel_bytes,
+            r.OUT_PIXEL: out.pixel_bytes,
+            r.OUT_ROW: out_width * out.pixel_bytes,
+            r.PAD_TOP: top,
+            r.ROW_BLOCKS: row_blocks,
+            r.CHANNEL_BLOCKS: channel_blocks,
+            **p.activation(node),
+        },
+        x=x,
+        out=out,
+        weights=packed,
+        macs=out_height * out_width * c * size * size,
+        needs_zeros=True,
+    )
+    return True
+
+
+def _stem(p: Lowering, node: Node, weight: Array, bias: Array | None, padding: tuple[int, int, int, int]) -> bool:
+    x = p.tensors[node.inputs[0]]
+    assert isinstance(x, Plain)
+    oc, ic, size, _ = weight.shape
+    stride = node.attrs["strides"][0]
+    _, _, height, width = p.shape(node.inputs[0])
+    _, _, out_height, out_width = p.shape(node.output)
+    top, left, _, _ = padding
+    right = max(0, (out_width - 1) * stride + size - left - width)
+    stem = select.stem_tile(size, stride, left, right, width, out_width, oc, p.isa.name)
+    if stem is None or ic * size > stem_rows.MAX_ROW_POINTERS:
+        return False
+    lanes = p.isa.lanes
+    columns = stem.vectors * lanes
+    panels = -(-oc // columns)
+    out = p.new_map(node.output, slack=max(0, panels * columns - p.padded(oc)))
+    packed = p.weight((node.name, "stem", stem.vectors, lanes), lambda: stem_rows.pack(weight, bias, stem, lanes))
+    p.zeros(width * FLOAT)
+    blocks = p.split(out_height, 4)
+    r = stem_rows
+    p.step(
+        r.row(stem, p.isa.name),
+        blocks,
+        {
+            r.HEIGHT: height,
+            r.WIDTH: width,
+            r.OUT_HEIGHT: out_height,
+            r.OUT_WIDTH: out_width,
+            r.IN_CHANNELS: ic,
+            r.OUT_PIXEL: out.pixel_bytes,
+            r.OUT_ROW: out_width * out.pixel_bytes,
+            r.PAD_TOP: top,
+            r.PANELS: panels,
+            r.ROW_BLOCKS: blocks,
+            **p.activation(node),
+        },
+        x=(x.buffer, 0),
+        out=out,
+        weights=packed,
+        macs=out_height * out_width * oc * ic * size * size,
+        needs_zeros=True,
+    )
+    return True
+
+
+def _depthwise_general(
+    p: Lowering, node: Node, weight: Array, bias: Array | None, padding: tuple[int, int, int, int]
+) -> None:
+    x = p.as_map(node.inputs[0])
+    out = p.new_map(node.output)
+    lanes = p.isa.lanes
+    packed = p.weight((node.name, "depthwise", lanes), lambda: depthwise_pack.pack(weight, bias, lanes))
+    blocks = p.split(out.height, 1)
+    r = general_rows
+    p.step(
+        r.row(p.isa.name),
+        blocks,
+        {
+            r.HEIGHT: x.height,
+            r.WIDTH: x.width,
+            r.OUT_HEIGHT: out.height,
+            r.OUT_WIDTH: out.width,
+            r.CHANNELS: p.padded(x.channels),
+            r.X_PIXEL: x.pixel_bytes,
+            r.X_ROW: x.width * x.pixel_bytes,
+            r.OUT_PIXEL: out.pixel_bytes,
+            r.OUT_ROW: out.width * out.pixel_bytes,
+            r.ROW_BLOCKS: blocks,
+            **_window_words(r, node, weight, padding),
+            **p.activation(node),
+        },
+        x=x,
+        out=out,
+        weights=packed,
+        macs=out.pixels * x.channels * weight.shape[2] * weight.shape[3],
+    )
+
+
+def _dense(
+    p: Lowering,
+    node: Node,
+    weight: Array,
+    bias: Array | None,
+    padding: tuple[int, int, int, int],
+    residual: str,
+) -> None:
+    oc, k, kh, kw = weight.shape
+    groups, lanes = node.attrs["groups"], p.isa.lanes
+    _, _, out_height, out_width = p.shape(node.output)
+    m, per_group = out_height * out_width, oc // groups
+    tile = select.dense_tile(m, k * kh * kw, per_group, p.isa.name)
+    columns = tile.columns(lanes)
+    panels = -(-per_group // columns)
+    x = p.as_map(node.inputs[0])
+    stored = (groups - 1) * per_group + panels * columns
+    out = p.new_map(node.output, slack=max(0, stored - p.padded(oc)))
+    extra = p.as_map(residual) if residual else None
+    packed = p.weight(
+        (node.name, "dense", tile.vectors, lanes), lambda: dense_rows.pack(weight, bias, groups, tile, lanes)
+    )
+    p.zeros(FLOAT * k)
+    p.scratch(dense_rows.scratch_bytes(tile, kh * kw))
+    blocks = p.split(-(-m // tile.rows), 1)
+    r = dense_rows
+    p.step(
+        r.row(tile, p.isa.name),
+        blocks,
+        {
+            r.HEIGHT: x.height,
+            r.WIDTH: x.width,
+            r.OUT_WIDTH: out_width,
+            r.M: m,
+            r.K: k,
+            r.X_PIXEL: x.pixel_bytes,
+            r.X_ROW: x.width * x.pixel_bytes,
+            r.OUT_PIXEL: out.pixel_bytes,
+            r.EXTRA_PIXEL: extra.pixel_bytes if extra else 0,
+            r.PANELS: panels,
+            r.GROUPS: groups,
+            r.OUT_CHANNELS: per_group,
+            r.ROW_BLOCKS: blocks,
+            **_window_words(r, node, weight, padding),
+            **p.activation(node),
+        },
+        x=x,
+        out=out,
+        extra=extra,
+        weights=packed,
+        macs=m * oc * k * kh * kw,
+        needs_zeros=True,
+    )
+
+
+def _window_words(rows: Any, node: Node, weight: Array, padding: tuple[int, int, int, int]) -> dict[int, int]:
+    (stride_y, stride_x), (dilation_y, dilation_x) = node.attrs["strides"], node.attrs["dilation"]
+    return {
+        rows.SIZE_Y: weight.shape[2],
+        rows.SIZE_X: weight.shape[3],
+        rows.STRIDE_Y: stride_y,
+        rows.STRIDE_X: stride_x,
+        rows.PAD_TOP: padding[0],
+        rows.PAD_LEFT: padding[1],
+        rows.DILATION_Y: dilation_y,
+        rows.DILATION_X: dilation_x,
+    }
