@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 # A picture one pixel high and 60000 wide, brought to 256 pixels on its short side, would fill 15 GB.
 MAX_RESIZED_PIXELS = 1 << 26
 
-_FILTERS = {
+INTERPOLATION_FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "box": Image.Resampling.BOX,
     "bilinear": Image.Resampling.BILINEAR,
@@ -51,7 +51,7 @@ def resize_and_crop(image: Image.Image, preprocess: Preprocess, name: str = "<im
                 f"would make {width} x {height}, more than {MAX_RESIZED_PIXELS} pixels",
             )
         if (width, height) != image.size:
-            image = image.resize((width, height), _FILTERS[preprocess.interpolation])
+            image = image.resize((width, height), INTERPOLATION_FILTERS[preprocess.interpolation])
     return center_crop(image, preprocess.input_size)
 
 
