@@ -1,0 +1,91 @@
+"""Folders in which sepcore keeps what can be made or fetched again; never deletes anything in them."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+from sepcore.options import env_cache_dir
+
+
+def cache_candidates(cache_dir: str | os.PathLike[str] | None = None) -> list[Path]:
+    """Folders to look for cached files in, best first.
+
+    Parameters
+    ----------
+    cache_dir : the user's choice; None takes SEPCORE_CACHE_DIR.
+
+    Returns
+    -------
+    The chosen folder alone, where one was chosen; else the platform's cache folder for this user (XDG_CACHE_HOME or
+    ``~/.cache``; ``~/Library/Caches`` on macOS) if there is a home, and this user's own folder among the temporary
+    files. None of them need exist.
+    """
+    chosen = cache_dir if cache_dir is not None else env_cache_dir()
+    if chosen is not None:
+        return [Path(chosen)]
+    return [folder for folder in (_user_cache_dir(), _temporary_dir()) if folder is not None]
+
+
+def first_writable(candidates: list[Path], purpose: str) -> Path | None:
+    """The first folder that files can be written to, made if it is not there; None where there is none.
+
+    Warns, naming ``purpose``, if it is neither a chosen folder nor the user's cache folder: temporary files go away.
+    """
+    temporary = _temporary_dir()
+    for folder in candidates:
+        if not _is_writable(folder, private=folder == temporary):
+            continue
+        if folder == temporary:
+            warnings.warn(
+                f"no cache folder of this user can be written; {purpose} is kept in {folder}. "
+                "Set SEPCORE_CACHE_DIR to a folder that lasts",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        return folder
+    return None
+
+
+def _user_cache_dir() -> Path | None:
+    if sys.platform == "darwin":
+        home = _home()
+        return None if home is None else home / "Library" / "Caches" / "sepcore"
+    # The XDG specification has relative paths ignored.
+    xdg = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(xdg):
+        return Path(xdg) / "sepcore"
+    home = _home()
+    return None if home is None else home / ".cache" / "sepcore"
+
+
+def _home() -> Path | None:
+    # Where HOME is not set and the user has no entry in the user database, as in many containers, there is none.
+    home = os.path.expanduser("~")
+    return Path(home) if os.path.isabs(home) else None
+
+
+def _temporary_dir() -> Path | None:
+    try:
+        folder = Path(tempfile.gettempdir()) / f"sepcore-{os.getuid()}"
+    except FileNotFoundError:
+        return None
+    return folder if not folder.exists() or _is_private(folder) else None
+
+
+def _is_private(folder: Path) -> bool:
+    # The name among the temporary files can be guessed, and anyone may make folders there.
+    status = os.lstat(folder)
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o022
+
+
+def _is_writable(folder: Path, private: bool) -> bool:
+    try:
+        folder.mkdir(mode=0o700 if private else 0o777, parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK | os.X_OK) and (not private or _is_private(folder))
