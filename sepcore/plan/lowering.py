@@ -113,6 +113,11 @@ class Lowering:
         return self._batched_output or (self._node is not None and self._node.name in self.batched_nodes)
 
     @property
+    def workers(self) -> int:
+        """Threads that share a step: of several images, each is one thread's own until the batch's steps."""
+        return self.threads if self.batch == 1 or self.batched else 1
+
+    @property
     def images(self) -> int:
         """Images that one step of the current node handles."""
         return self.batch if self.batched else 1
@@ -217,9 +222,9 @@ class Lowering:
 
     def split(self, units: int, smallest: int = 1) -> int:
         """How many tiles to divide ``units`` of work into: two a thread, none smaller than ``smallest`` units."""
-        if self.threads == 1:
+        if self.workers == 1:
             return 1
-        return max(1, min(2 * self.threads, units // max(1, smallest)))
+        return max(1, min(2 * self.workers, units // max(1, smallest)))
 
     def weight(self, key: Hashable, make: Callable[[], NDArray[Any]]) -> Hashable:
         """Packed weights, made once per model."""

@@ -111,7 +111,7 @@ def _pointwise(p: Lowering, node: Node, x: Map, weight: Array, bias: Array | Non
 
 def _pointwise_split(p: Lowering, m: int, n: int, k: int, rows: int, panels: int) -> tuple[int, int]:
     """Row blocks and panel blocks: pixels are divided while they outweigh the weights, else output channels."""
-    if p.threads == 1 or m * n * k < 20_000:
+    if p.workers == 1 or m * n * k < 20_000:
         return 1, 1
     if m >= n or panels < 2:
         return p.split(-(-m // rows), 1), 1
@@ -136,7 +136,7 @@ def _depthwise(
     packed = p.weight((node.name, "depthwise", lanes), lambda: depthwise_pack.pack(weight, bias, lanes))
     p.zeros(width * x.pixel_bytes)
     row_blocks, channel_blocks = p.split(-(-out_height // 2), 2), 1
-    if row_blocks < p.threads:
+    if row_blocks < p.workers:
         row_blocks, channel_blocks = 1, p.split(p.padded(c) // lanes, 2)
     r = depthwise_rows
     p.step(

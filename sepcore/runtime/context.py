@@ -5,74 +5,115 @@ A context is used by one call at a time. It must not plan or compile.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sepcore.kernels import step as words
+from sepcore.kernels.runtime import layout, walk
 from sepcore.plan.memory import aligned
 from sepcore.plan.program import Operand, Program, Step
 from sepcore.plan.weights import anonymous_memory
 
 _THREAD_WORDS = 128
 _THREAD_BYTES = 8 * _THREAD_WORDS
+_REQUEST_BYTES = 8 * 16
 
 
 class Context:
-    """Arenas, thread blocks and relocated step tables of ``workers`` threads for one program.
+    """Arenas, thread blocks, step tables and the request of one program.
 
-    Worker t walks the image steps in table t, whose private operands lie in arena t; the batch steps stand once.
+    One image: its steps and those of the batch stand in one table, and threads share the tiles of each step.
+    Several images: each thread takes images alone, on a table and an arena of its own; then all share the steps of
+    the batch.
     """
 
-    def __init__(self, program: Program, addresses: Mapping[str, int], workers: int) -> None:
+    def __init__(self, program: Program, addresses: Mapping[str, int], walk_images: str) -> None:
         self.program = program
-        self.workers = workers
-        private = aligned(program.private_bytes)
-        shared = aligned(program.shared_bytes)
+        threads = program.threads
+        self._copies = 1 if program.batch == 1 else threads
+        private, shared = aligned(program.private_bytes), aligned(program.shared_bytes)
         scratch = aligned(program.scratch_bytes)
-        self._memory, base = anonymous_memory(workers * (private + scratch) + shared)
-        self._bases = [base + t * private for t in range(workers)]
-        self._shared = base + workers * private
-        scratches = [self._shared + shared + t * scratch for t in range(workers)]
-        rows = len(program.image_steps)
-        self.table_bytes = max(1, rows) * words.STEP_BYTES
-        size = workers * self.table_bytes + len(program.batch_steps) * words.STEP_BYTES
-        self._table_memory, self.image_table = anonymous_memory(size + workers * _THREAD_BYTES)
-        self.batch_table = self.image_table + workers * self.table_bytes
-        self.thread_blocks = [self.image_table + size + t * _THREAD_BYTES for t in range(workers)]
-        offset = self.image_table - self._table_memory.ctypes.data
-        self._words: NDArray[np.int64] = self._table_memory[offset : offset + size + workers * _THREAD_BYTES].view(np.int64)
+        self._memory, base = anonymous_memory(self._copies * private + shared + threads * scratch)
+        self._private = [base + t * private for t in range(self._copies)]
+        self._shared = base + self._copies * private
+        first_scratch = self._shared + shared
+        self._addresses = addresses
         self._caller: list[tuple[int, str, int, int]] = []
-        for t in range(workers):
-            for i, step in enumerate(program.image_steps):
-                self._write((t * self.table_bytes) // 8 + i * words.WORDS, step, addresses, t)
-        for i, step in enumerate(program.batch_steps):
-            self._write((self.batch_table - self.image_table) // 8 + i * words.WORDS, step, addresses, 0)
-        for t, block in enumerate(self.thread_blocks):
-            at = (block - self.image_table) // 8
+        self._allocate(threads)
+        self._blocks(threads, first_scratch, scratch)
+        if program.batch == 1:
+            self._write_all(self._program, program.steps, 0)
+            count = len(program.steps)
+        else:
+            self._write_images(walk_images)
+            self._write_all(self._program + words.STEP_BYTES, program.batch_steps, 0)
+            count = 1 + len(program.batch_steps)
+        request = self._at(self.request)
+        self._words[request + layout.PROGRAM] = self._program
+        self._words[request + layout.STEPS] = count
+        self._words[request + layout.IMAGES] = 1
+        self._words[request + layout.THREADS] = threads
+        self._words[request + layout.THREAD_BLOCKS] = self._first_block
+        self._words[request + layout.THREAD_BLOCK_BYTES] = _THREAD_BYTES
+
+    def _allocate(self, threads: int) -> None:
+        """One block: request, thread blocks, the shared table, then one table of image steps for each copy."""
+        rows = 1 + len(self.program.steps)
+        self._table_bytes = len(self.program.image_steps) * words.STEP_BYTES
+        size = _REQUEST_BYTES + threads * _THREAD_BYTES + rows * words.STEP_BYTES + self._copies * self._table_bytes
+        self._table_memory, self.request = anonymous_memory(size)
+        start = self.request - self._table_memory.ctypes.data
+        self._words: NDArray[np.int64] = self._table_memory[start : start + size].view(np.int64)
+        self._first_block = self.request + _REQUEST_BYTES
+        self._program = self._first_block + threads * _THREAD_BYTES
+        self._first_table = self._program + rows * words.STEP_BYTES
+
+    def _at(self, address: int) -> int:
+        return (address - self.request) // 8
+
+    def _blocks(self, threads: int, first_scratch: int, scratch: int) -> None:
+        for t in range(threads):
+            at = self._at(self._first_block + t * _THREAD_BYTES)
             self._words[at + words.THREAD_INDEX] = t
-            self._words[at + words.THREAD_SCRATCH] = scratches[t]
+            self._words[at + words.THREAD_SCRATCH] = first_scratch + t * scratch
             self._words[at + words.THREAD_SCRATCH_BYTES] = scratch
 
-    def _write(self, at: int, step: Step, addresses: Mapping[str, int], worker: int) -> None:
+    def _write_images(self, walk_images: str) -> None:
+        """The step that takes the images through copies of the image steps, one copy a thread."""
+        for t in range(self._copies):
+            self._write_all(self._first_table + t * self._table_bytes, self.program.image_steps, t)
+        row = self._words[self._at(self._program) :]
+        row[words.CODE] = self._addresses[walk_images]
+        row[words.TILES] = min(self._copies, self.program.batch)
+        row[walk.FIRST_TABLE] = self._first_table
+        row[walk.TABLE_BYTES] = self._table_bytes
+        row[walk.TABLE_STEPS] = len(self.program.image_steps)
+        row[walk.TABLE_IMAGES] = self.program.batch
+
+    def _write_all(self, table: int, steps: Sequence[Step], copy: int) -> None:
+        for i, step in enumerate(steps):
+            self._write(self._at(table + i * words.STEP_BYTES), step, copy)
+
+    def _write(self, at: int, step: Step, copy: int) -> None:
         row = self._words[at : at + words.WORDS]
-        row[words.CODE] = addresses[step.kernel]
+        row[words.CODE] = self._addresses[step.kernel]
         row[words.TILES] = step.tiles
         for word, value in step.words.items():
             row[word] = value
         for word, operand in step.operands.items():
-            row[word] = self._address(operand, worker)
+            row[word] = self._address(operand, copy)
             if operand.space != "weights":
                 row[word + 1] = operand.image_bytes
             if operand.space in ("input", "output"):
                 self._caller.append((at + word, operand.space, operand.index, operand.offset))
 
-    def _address(self, operand: Operand, worker: int) -> int:
-        base = {"private": self._bases[worker], "shared": self._shared}.get(operand.space, 0)
+    def _address(self, operand: Operand, copy: int) -> int:
+        base = {"private": self._private[copy], "shared": self._shared}.get(operand.space, 0)
         return base + operand.offset
 
-    def point_at(self, inputs: list[int], outputs: list[int]) -> None:
+    def point_at(self, inputs: Sequence[int], outputs: Sequence[int]) -> None:
         """Set the addresses of the caller's arrays."""
         for at, space, index, offset in self._caller:
             self._words[at] = (inputs if space == "input" else outputs)[index] + offset

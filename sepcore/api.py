@@ -1,0 +1,164 @@
+"""What users call: open a model by file or name, run it on arrays or pictures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sepcore.errors import OptionError
+from sepcore.formats.checkpoint import read_checkpoint
+from sepcore.image.batches import classify_files
+from sepcore.image.preprocess import Preprocess
+from sepcore.image.read import Picture
+from sepcore.ir.verify import verify
+from sepcore.labels import Prediction, check_labels, read_labels
+from sepcore.models import Recognised, recognise
+from sepcore.options import SessionOptions
+from sepcore.passes import run_passes
+from sepcore.runtime.session import Session
+
+
+_IMAGENET_CLASSES = 1000
+
+
+class Model(Session):
+    """A session that also knows how its pictures are prepared and what its classes are called.
+
+    Attributes
+    ----------
+    preprocess : from a picture to the input.
+    labels : one name per class, or None where they are not known.
+    family, arch : what the file was recognised as.
+    """
+
+    def __init__(self, recognised: Recognised, labels: Sequence[str] | None, options: SessionOptions) -> None:
+        graph = recognised.graph
+        verify(graph)
+        super().__init__(run_passes(graph), options)
+        self.preprocess: Preprocess = recognised.preprocess
+        self.family, self.arch = recognised.family, recognised.arch
+        self.num_classes = recognised.num_classes
+        check_labels(labels, self.num_classes)
+        self.labels: Sequence[str] | None = labels
+
+    def classify(
+        self, images: Picture | Iterable[Picture], k: int = 5, batch_size: int = 1
+    ) -> list[Prediction] | list[list[Prediction]]:
+        """The k most likely classes of pictures.
+
+        Parameters
+        ----------
+        images : a picture (path, bytes, open file, PIL image, or uint8 array (h, w, 3)), or an iterable of pictures.
+        k : classes per picture.
+        batch_size : pictures per call of the network.
+
+        Returns
+        -------
+        Predictions, best first, for a picture; a list of them for an iterable.
+
+        Raises
+        ------
+        ImageError : a picture cannot be read; names it.
+        OptionError : k or batch_size below 1.
+        """
+        single = is_picture(images)
+        results = []
+        for _, found in classify_files(self, [images] if single else images, k, batch_size):  # type: ignore[list-item, arg-type]
+            if not isinstance(found, list):
+                raise found
+            results.append(found)
+        return results[0] if single else results
+
+
+def is_picture(images: Any) -> bool:
+    """Whether ``images`` is one picture and not an iterable of several."""
+    return isinstance(images, (str, bytes, os.PathLike)) or hasattr(images, "__array__") or hasattr(images, "read")
+
+
+def load(
+    model: str | os.PathLike[str],
+    *,
+    arch: str | None = None,
+    num_threads: int | None = None,
+    precision: str = "fp32",
+    cache_dir: str | os.PathLike[str] | None = None,
+    labels: str | os.PathLike[str] | Sequence[str] | None = None,
+    input_size: int | tuple[int, int] | None = None,
+    **overrides: Any,
+) -> Model:
+    """Open a model.
+
+    Parameters
+    ----------
+    model : a checkpoint file, or the name of a model that `sepcore models` lists (fetched on first use).
+    arch : name of the network where the file does not say enough, such as ``"tf_mobilenetv3_large_100"``.
+    num_threads : threads one call may use; default: the CPUs this process may use.
+    precision : "fp32".
+    cache_dir : where compiled kernels and fetched weights are kept.
+    labels : a labels file or a list of class names; default: ImageNet's names for 1000 classes.
+    input_size : side or (height, width) of the input that pictures are cropped to; default: the network's own.
+    overrides : what a state dict cannot say: ``padding="same"``, ``bn_eps=1e-3``, ``leaky_slope=0.1``, ``activation=``.
+
+    Raises
+    ------
+    FileNotFoundError : neither a file nor a known name.
+    FormatError : the file is broken, or of no format that is read.
+    UnsupportedModelError : the network is not known, or has parts that cannot be run.
+    OptionError : an argument has a value that is not allowed.
+    DownloadError : a named model cannot be fetched.
+    """
+    options = SessionOptions(num_threads, precision, Path(cache_dir) if cache_dir is not None else None)
+    path, named_labels, preprocess = _locate(model, options.cache_dir)
+    recognised = recognise(read_checkpoint(path), arch=arch, **overrides)
+    if preprocess is not None:
+        recognised = replace(recognised, preprocess=preprocess)
+    if input_size is not None:
+        recognised = replace(recognised, preprocess=_resized(recognised.preprocess, input_size))
+    names = _labels(labels, named_labels, recognised.num_classes)
+    return Model(recognised, names, options)
+
+
+def InferenceSession(path: str | os.PathLike[str], **options: Any) -> Model:  # noqa: N802
+    """ONNX Runtime's spelling of :func:`load`."""
+    return load(path, **options)
+
+
+def _locate(
+    model: str | os.PathLike[str], cache_dir: Path | None
+) -> tuple[Path, Sequence[str] | None, Preprocess | None]:
+    """The file of a model; for a named one also its labels and preprocessing."""
+    path = Path(model)
+    if path.exists() or isinstance(model, os.PathLike) or path.suffix or len(path.parts) > 1:
+        if not path.exists():
+            raise FileNotFoundError(f"{model}: no such file, and no model of that name; `sepcore models` lists them")
+        return path, None, None
+    from sepcore import hub
+
+    named = hub.find(str(model))
+    return hub.fetch(named.name, cache_dir), read_labels(named.labels), named.preprocess
+
+
+def _resized(preprocess: Preprocess, input_size: int | tuple[int, int]) -> Preprocess:
+    """The preprocessing for another input size: the short side keeps its ratio to the crop."""
+    size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
+    if len(size) != 2 or not all(type(s) is int and s > 0 for s in size):
+        raise OptionError(f"input_size: expected one or two positive integers, found {input_size!r}")
+    resize = preprocess.resize
+    if resize is not None:
+        resize = max(1, round(resize * min(size) / min(preprocess.input_size)))
+    return replace(preprocess, input_size=size, resize=resize)
+
+
+def _labels(
+    given: str | os.PathLike[str] | Sequence[str] | None, named: Sequence[str] | None, classes: int
+) -> Sequence[str] | None:
+    if given is None:
+        if named is not None:
+            return named
+        return read_labels("imagenet1k") if classes == _IMAGENET_CLASSES else None
+    if isinstance(given, (str, os.PathLike)):
+        return read_labels(given)
+    return list(given)

@@ -1,0 +1,200 @@
+"""A network ready to run: plans a program for each input shape at first sight, keeps it, and runs it.
+
+It must not read files. One session may be called from many threads at once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepcore.compile import kernels_for
+from sepcore.errors import GraphError, InputError, PlanError
+from sepcore.ir.graph import Graph, Value
+from sepcore.ir.infer import infer_shapes, specialise
+from sepcore.kernels import isa as isas
+from sepcore.kernels import registry
+from sepcore.options import SessionOptions
+from sepcore.passes import run_shape_passes
+from sepcore.plan import Program, WeightStore, plan
+from sepcore.runtime.context import Context
+from sepcore.runtime.pool import WALK_IMAGES, Pool, shared_pool
+from sepcore.runtime.threads import num_threads
+
+Array = NDArray[np.float32]
+
+_KEPT_PROGRAMS = 16
+"""Programs kept per session; the one made longest ago goes first."""
+
+
+class _Prepared:
+    """A program with its kernels and the contexts that no call is using."""
+
+    def __init__(self, program: Program, addresses: Mapping[str, int], walk_images: str) -> None:
+        self.program = program
+        self.output_shapes = tuple(spec.shape for spec in program.outputs)
+        self.free: list[Context] = []
+        self._addresses, self._walk_images = addresses, walk_images
+
+    def context(self) -> Context:
+        try:
+            return self.free.pop()
+        except IndexError:
+            return Context(self.program, self._addresses, self._walk_images)
+
+
+class Session:
+    """Runs one graph.
+
+    Parameters
+    ----------
+    graph : after all passes; float32 inputs whose first axis counts images.
+    options : threads, precision, cache folder.
+
+    Attributes
+    ----------
+    inputs, outputs : names, dtypes and shapes; a length that may vary is a name.
+    num_threads : threads that one call may use.
+    isa : name of the instruction set in use.
+    """
+
+    def __init__(self, graph: Graph, options: SessionOptions | None = None) -> None:
+        options = options or SessionOptions()
+        self._graph = graph
+        self._options = options
+        self.isa = isas.chosen().name
+        self.num_threads = num_threads(options.num_threads)
+        self.inputs: tuple[Value, ...] = graph.inputs
+        self.outputs: tuple[Value, ...] = _outputs(graph)
+        self._weights = WeightStore()
+        self._prepared: OrderedDict[tuple[tuple[int, ...], ...], _Prepared] = OrderedDict()
+        self._lock = threading.Lock()
+        self._pool: Pool = shared_pool(isas.by_name(self.isa), options.cache_dir)
+
+    def __call__(self, *arrays: Array) -> Any:
+        """The network's outputs.
+
+        Parameters
+        ----------
+        arrays : one per input, float32, C order or not; (n, 3, h, w) for a classifier. They are not modified.
+
+        Returns
+        -------
+        float32 array, or a tuple of them where the network has several outputs; the caller's own.
+
+        Raises
+        ------
+        InputError : wrong count, type, dtype, rank or shape; says what was expected and found.
+        """
+        outputs = self._run(arrays)
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    def run(self, output_names: Sequence[str] | None, feeds: Mapping[str, Array]) -> list[Array]:
+        """ONNX Runtime's spelling: outputs by name (all where None) for inputs by name."""
+        known = [value.name for value in self.inputs]
+        if set(feeds) != set(known):
+            raise InputError(f"inputs: expected {', '.join(known)}, found {', '.join(feeds) or 'none'}")
+        outputs = dict(zip((value.name for value in self.outputs), self._run([feeds[name] for name in known])))
+        wanted = list(outputs) if output_names is None else list(output_names)
+        for name in wanted:
+            if name not in outputs:
+                raise InputError(f"output: expected one of {', '.join(outputs)}, found {name!r}")
+        return [outputs[name] for name in wanted]
+
+    def get_inputs(self) -> list[Value]:
+        """ONNX Runtime's spelling of ``inputs``."""
+        return list(self.inputs)
+
+    def get_outputs(self) -> list[Value]:
+        """ONNX Runtime's spelling of ``outputs``."""
+        return list(self.outputs)
+
+    def program(self, *shapes: Sequence[int]) -> Program:
+        """The program for inputs of these shapes, planned now if it was not."""
+        return self._prepare(tuple(tuple(s) for s in shapes)).program
+
+    def _run(self, arrays: Sequence[Array]) -> list[Array]:
+        if len(arrays) != len(self.inputs):
+            raise InputError(f"inputs: expected {len(self.inputs)}, found {len(arrays)}")
+        checked = [_checked(value, array) for value, array in zip(self.inputs, arrays)]
+        shapes = tuple(array.shape for array in checked)
+        prepared = self._prepared.get(shapes) or self._prepare(shapes)
+        outputs = [np.empty(shape, np.float32) for shape in prepared.output_shapes]
+        if prepared.program.batch:
+            context = prepared.context()
+            context.point_at([a.ctypes.data for a in checked], [o.ctypes.data for o in outputs])
+            self._pool.run(context.request, prepared.program.threads)
+            prepared.free.append(context)
+        return outputs
+
+    def _prepare(self, shapes: tuple[tuple[int, ...], ...]) -> _Prepared:
+        with self._lock:
+            known = self._prepared.get(shapes)
+            if known is None:
+                program = self._plan(shapes)
+                rows = [registry.find(name) for name in program.kernels()]
+                addresses = dict(kernels_for(rows, isas.by_name(self.isa), cache_dir=self._options.cache_dir))
+                addresses[WALK_IMAGES] = self._pool.walk_images_address
+                known = _Prepared(program, addresses, WALK_IMAGES)
+                if len(self._prepared) >= _KEPT_PROGRAMS:
+                    self._prepared.popitem(last=False)
+                self._prepared[shapes] = known
+            return known
+
+    def _plan(self, shapes: tuple[tuple[int, ...], ...]) -> Program:
+        for value, shape in zip(self.inputs, shapes):
+            _check_shape(value, shape)
+        batches = {shape[0] for shape in shapes}
+        if len(batches) != 1:
+            raise InputError(f"inputs: expected one batch size, found {', '.join(map(str, sorted(batches)))}")
+        (batch,) = batches
+        one = {value.name: (1, *shape[1:]) for value, shape in zip(self.inputs, shapes)}
+        try:
+            graph = run_shape_passes(specialise(self._graph, one))
+            values = infer_shapes(graph, one)
+        except GraphError as error:
+            raise InputError(f"input {shapes[0]}: {error}") from error
+        return plan(
+            graph, values, isa=self.isa, batch=batch, threads=self.num_threads, weights=self._weights
+        )
+
+
+def _outputs(graph: Graph) -> tuple[Value, ...]:
+    """Output values with the lengths that do not depend on the input; the others are names."""
+    example = {v.name: tuple(d if isinstance(d, int) else 224 for d in v.shape) for v in graph.inputs}
+    first = {name: (1, *shape[1:]) for name, shape in example.items()}
+    try:
+        values = infer_shapes(graph, first)
+    except GraphError:
+        return tuple(Value(name, ("n",)) for name in graph.outputs)
+    return tuple(
+        Value(name, ("n", *(d if len(values[name].shape) == 2 else f"d{i}" for i, d in enumerate(values[name].shape[1:], 1))))
+        for name in graph.outputs
+    )
+
+
+def _checked(value: Value, array: Any) -> Array:
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"input {value.name!r}: expected a numpy array, found {type(array).__name__}")
+    if array.dtype != np.float32:
+        raise InputError(f"input {value.name!r}: expected float32, found {array.dtype}")
+    return np.ascontiguousarray(array)
+
+
+def _check_shape(value: Value, shape: tuple[int, ...]) -> None:
+    expected = f"({', '.join(map(str, value.shape))})"
+    if len(shape) != len(value.shape):
+        raise InputError(f"input {value.name!r}: expected {len(value.shape)} axes {expected}, found shape {shape}")
+    for wanted, found in zip(value.shape[1:], shape[1:]):
+        if (isinstance(wanted, int) and wanted != found) or found < 1:
+            raise InputError(f"input {value.name!r}: expected shape {expected}, found {shape}")
+    if isinstance(value.shape[0], int) and value.shape[0] != shape[0]:
+        raise InputError(f"input {value.name!r}: expected a batch of {value.shape[0]}, found {shape[0]}")
+
+
+__all__ = ["PlanError", "Session"]
