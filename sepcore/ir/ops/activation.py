@@ -38,7 +38,8 @@ def _gelu(x: Array, approximate: str) -> Array:
         bent: Array = np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))
     else:
         bent = erf(x / math.sqrt(2))
-    return 0.5 * x * (1 + bent)
+    result: Array = 0.5 * x * (1 + bent)
+    return result
 
 
 _FUNCTIONS: dict[str, Callable[..., Array]] = {

@@ -5,6 +5,7 @@ It must not know operators or shapes, except which activations may be named in a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -55,7 +56,7 @@ def _is_int(found: Any) -> bool:
 
 
 def _is_float(found: Any) -> bool:
-    return isinstance(found, (int, float)) and not isinstance(found, bool)
+    return isinstance(found, (int, float)) and not isinstance(found, bool) and not math.isnan(found)
 
 
 def _ints(length: int | None, least: int | None) -> Callable[[Any], bool]:

@@ -199,10 +199,9 @@ def _compute_pad(call: Call, x: Array, pads: Array | None = None) -> Array:
     pairs = _pads(call)
     cut = tuple(slice(max(-before, 0), length - max(-after, 0)) for length, (before, after) in zip(x.shape, pairs))
     grown = [(max(before, 0), max(after, 0)) for before, after in pairs]
-    if call.attr("mode") == "constant":
-        grown_x: Array = np.pad(x[cut], grown, constant_values=call.attr("value"))
-        return grown_x
-    return np.pad(x, grown, mode=call.attr("mode"))
+    extra: dict[str, float] = {"constant_values": call.attr("value")} if call.attr("mode") == "constant" else {}
+    result: Array = np.pad(x[cut], grown, mode=call.attr("mode"), **extra)
+    return result
 
 
 def _static_pad(call: Call, outputs: Sequence[Value]) -> Node:
@@ -218,7 +217,7 @@ def _infer_channel_shuffle(call: Call) -> list[Tensor]:
 
 def _compute_channel_shuffle(call: Call, x: Array) -> Array:
     n, c, h, w = x.shape
-    groups = call.attr("groups")
+    groups: int = call.attr("groups")
     return x.reshape(n, groups, c // groups, h, w).transpose(0, 2, 1, 3, 4).reshape(x.shape)
 
 

@@ -94,6 +94,10 @@ class Operator:
             raise node_error(node, f"attribute {name}", attribute.kind.text, repr(found))
         return found
 
+    def spelled_out(self, node: Node, **changes: Any) -> Node:
+        """``node`` with its defaults, and then ``changes``, written into its attributes."""
+        return node.with_(attrs={**{name: self.attribute(node, name) for name in self.attributes}, **changes})
+
 
 class Call:
     """One node with what is known of its inputs: concrete shapes and dtypes, and the content of some.
@@ -205,5 +209,4 @@ class Call:
 
     def spelled_out(self, **changes: Any) -> Node:
         """The node with its defaults, and then ``changes``, written into its attributes."""
-        given = {name: self.attr(name) for name in self.operator.attributes}
-        return self.node.with_(attrs={**given, **changes})
+        return self.operator.spelled_out(self.node, **changes)

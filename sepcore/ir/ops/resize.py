@@ -75,7 +75,8 @@ def _bilinear(x: Array, position: Array, axis: int) -> Array:
     low = np.floor(position).astype(np.int64)
     weight = (position - low).reshape(-1, *(1,) * (x.ndim - axis - 1))
     before, after = np.take(x, low, axis), np.take(x, np.minimum(low + 1, last), axis)
-    return before * (1 - weight) + after * weight
+    result: Array = before * (1 - weight) + after * weight
+    return result
 
 
 def _compute(call: Call, x: Array, size: Array | None = None) -> Array:
