@@ -218,7 +218,8 @@ def _infer_channel_shuffle(call: Call) -> list[Tensor]:
 def _compute_channel_shuffle(call: Call, x: Array) -> Array:
     n, c, h, w = x.shape
     groups: int = call.attr("groups")
-    return x.reshape(n, groups, c // groups, h, w).transpose(0, 2, 1, 3, 4).reshape(x.shape)
+    shuffled: Array = x.reshape(n, groups, c // groups, h, w).transpose(0, 2, 1, 3, 4)
+    return shuffled.reshape(x.shape)
 
 
 def _reshape_row(name: str, inputs: tuple[str, ...], attributes: Mapping[str, Attribute]) -> Operator:
