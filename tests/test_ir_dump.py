@@ -28,7 +28,7 @@ SHAPES = {"x": (1, 3, 9, 9)}
 def test_table_with_shapes() -> None:
     assert to_text(net(), SHAPES).splitlines() == [
         "tiny(x: float32[1, 3, 9, 9])",
-        "node        op           inputs     output           parameters   MACs  attributes",
+        "node        op           inputs     output          parameters   MACs  attributes",
         "-" * 84,
         "stem        conv2d       x          [1, 8, 4, 4]           224  3,456  strides=(2,2)",
         "clamp       clamp        stem:out   [1, 8, 4, 4]                       lo=0.0",
