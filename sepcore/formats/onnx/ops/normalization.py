@@ -1,0 +1,92 @@
+"""Normalisations; all but that over the batch are taken apart into reductions and arithmetic.
+
+It must not know training: statistics are constants, or those of the input itself.
+"""
+
+from __future__ import annotations
+
+from sepcore.formats.onnx.ops.layout import reshaped
+from sepcore.formats.onnx.ops.row import Row
+from sepcore.formats.onnx.step import Operand, Step, UnsupportedError
+
+
+def _batch(step: Step) -> Operand:
+    x = step.input(0)
+    if step.flag("training_mode") or sum(map(bool, step.node.outputs)) > 1:
+        raise UnsupportedError("training mode; export the model after model.eval()")
+    step.ignore("momentum")
+    for position, what in enumerate(("scale", "bias", "mean", "variance"), 1):
+        step.content(position, f"the {what}")
+    return step.emit("batch_norm", *step.inputs(), eps=step.number("epsilon", 1e-5)) if x.rank > 1 else _rank(step, x)
+
+
+def _rank(step: Step, x: Operand) -> Operand:
+    raise step.error("input 0", "at least two axes (n, c, ...)", str(x.rank))
+
+
+def _normalised(step: Step, x: Operand, axes: tuple[int, ...], eps: float, *, centred: bool = True) -> Operand:
+    """(x - mean) / sqrt(variance + eps) over ``axes``; without the mean where not ``centred``."""
+    if centred:
+        x = step.emit("sub", x, step.emit("reduce_mean", x, axes=axes, keepdims=True))
+    variance = step.emit("reduce_mean", step.emit("mul", x, x), axes=axes, keepdims=True)
+    deviation = step.emit("sqrt", step.emit("add", variance, step.constant(eps, x.dtype)))
+    return step.emit("div", x, deviation)
+
+
+def _per_channel(step: Step, parameter: Operand, rank: int) -> Operand:
+    """``parameter`` (c) so that it broadcasts against (n, c, ...)."""
+    return reshaped(step, parameter, (-1, *(1,) * (rank - 2)))
+
+
+def _scaled_and_shifted(step: Step, x: Operand, scale: Operand, bias: Operand) -> Operand:
+    scaled = step.emit("mul", x, _per_channel(step, scale, x.rank))
+    return step.emit("add", scaled, _per_channel(step, bias, x.rank))
+
+
+def _instance(step: Step) -> Operand:
+    x, scale, bias = step.inputs()
+    if x.rank < 3:
+        raise step.error("input 0", "at least three axes (n, c, ...)", str(x.rank))
+    normalised = _normalised(step, x, tuple(range(2, x.rank)), step.number("epsilon", 1e-5))
+    return _scaled_and_shifted(step, normalised, scale, bias)
+
+
+def _group(step: Step) -> Operand:
+    """Before opset 21 scale and bias have one element per group, since then one per channel."""
+    x, scale, bias = step.inputs()
+    if x.rank < 3:
+        raise step.error("input 0", "at least three axes (n, c, ...)", str(x.rank))
+    step.ignore("stash_type")
+    groups = step.integer("num_groups")
+    grouped = reshaped(step, x, (0, groups, -1))
+    normalised = _normalised(step, grouped, (2,), step.number("epsilon", 1e-5))
+    if step.opset < 21:
+        normalised = _scaled_and_shifted(step, normalised, scale, bias)
+    back = step.emit("reshape", normalised, step.emit("shape", x))
+    return back if step.opset < 21 else _scaled_and_shifted(step, back, scale, bias)
+
+
+def _layer(step: Step) -> Operand:
+    x, scale, bias = step.input(0), step.input(1), step.optional(2)
+    step.ignore("stash_type")
+    first = step.axis(step.integer("axis", -1), x.rank)
+    normalised = _normalised(step, x, tuple(range(first, x.rank)), step.number("epsilon", 1e-5))
+    scaled = step.emit("mul", normalised, scale)
+    return scaled if bias is None else step.emit("add", scaled, bias)
+
+
+def _root_mean_square(step: Step) -> Operand:
+    x, scale = step.inputs()
+    step.ignore("stash_type")
+    first = step.axis(step.integer("axis", -1), x.rank)
+    axes = tuple(range(first, x.rank))
+    return step.emit("mul", _normalised(step, x, axes, step.number("epsilon", 1e-5), centred=False), scale)
+
+
+OPERATORS = (
+    Row("BatchNormalization", _batch, 5, 5),
+    Row("InstanceNormalization", _instance, 3, 3),
+    Row("GroupNormalization", _group, 3, 3),
+    Row("LayerNormalization", _layer, 2, 3),
+    Row("RMSNormalization", _root_mean_square, 2, 2),
+)

@@ -1,0 +1,59 @@
+"""Matrix products.
+
+It must not know how a product is computed. One with a constant matrix becomes ``linear``, whose weight is (out, in).
+"""
+
+from __future__ import annotations
+
+from sepcore.formats.onnx.ops.row import Row
+from sepcore.formats.onnx.step import Operand, Step
+
+
+def _transposed(step: Step, matrix: Operand) -> Operand:
+    if matrix.content is not None:
+        return step.constant(matrix.content.T)
+    return step.emit("transpose", matrix, perm=(1, 0))
+
+
+def _scaled(step: Step, operand: Operand, factor: float) -> Operand:
+    if factor == 1:
+        return operand
+    if operand.content is not None:
+        return step.constant(operand.content * factor, operand.dtype)
+    return step.emit("mul", operand, step.constant(factor, operand.dtype))
+
+
+def _gemm(step: Step) -> Operand:
+    """alpha * a' @ b' + beta * c, where ' transposes if asked to."""
+    a, b, c = step.input(0), step.input(1), step.optional(2)
+    for position, matrix in enumerate((a, b)):
+        if matrix.rank != 2:
+            raise step.error(f"input {position}", "two axes", str(matrix.rank))
+    alpha, beta = step.number("alpha", 1.0), step.number("beta", 1.0)
+    if step.flag("transA"):
+        a = _transposed(step, a)
+    transposed = step.flag("transB")
+    if b.content is None:
+        b = b if not transposed else _transposed(step, b)
+        product = _scaled(step, step.emit("matmul", a, b), alpha)
+        return product if c is None else step.emit("add", product, _scaled(step, c, beta))
+    weight = _scaled(step, b if transposed else _transposed(step, b), alpha)
+    features = weight.shape[0]
+    if c is not None and c.content is not None and c.shape in ((features,), (1, features)):
+        bias = step.constant(c.content.reshape(-1) * beta, c.dtype)
+        return step.emit("linear", a, weight, bias)
+    product = step.emit("linear", a, weight)
+    return product if c is None else step.emit("add", product, _scaled(step, c, beta))
+
+
+def _matmul(step: Step) -> Operand:
+    a, b = step.input(0), step.input(1)
+    for position, operand in enumerate((a, b)):
+        if operand.rank == 0:
+            raise step.error(f"input {position}", "at least one axis", "none")
+    if b.content is not None and b.rank == 2:
+        return step.emit("linear", a, _transposed(step, b))
+    return step.emit("matmul", a, b)
+
+
+OPERATORS = (Row("Gemm", _gemm, 2, 3), Row("MatMul", _matmul, 2, 2))

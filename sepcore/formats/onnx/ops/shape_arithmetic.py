@@ -1,0 +1,116 @@
+"""Constants, casts, and operators that carry shapes through a graph.
+
+It must not know what the shapes are used for.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+
+import numpy as np
+
+from sepcore.formats.onnx.ops.activation import plain
+from sepcore.formats.onnx.ops.row import Row
+from sepcore.formats.onnx.step import Operand, Step, UnsupportedError
+from sepcore.formats.onnx.tensors import UnreadableTypeError, element_type
+
+_MOST_SLICES = 64
+
+
+def _constant(step: Step) -> Operand:
+    """One attribute of several holds the value."""
+    if len(step.node.attributes) != 1:
+        raise step.error("attributes", "one value", str(list(step.node.attributes)))
+    (name,) = step.node.attributes
+    if name == "value":
+        return step.constant(step.tensor(name))
+    if name in ("value_float", "value_floats"):
+        return step.constant(step.number(name) if name == "value_float" else step.numbers(name), np.float32)
+    if name in ("value_int", "value_ints"):
+        return step.constant(step.integer(name) if name == "value_int" else step.integers(name), np.int64)
+    raise UnsupportedError(f"a constant given as {name!r}")
+
+
+def _cast(step: Step) -> Operand:
+    step.ignore("saturate", "round_mode")
+    try:
+        row = element_type(step.path, f"node {step.node.title}, attribute 'to'", step.integer("to"))
+    except UnreadableTypeError as error:
+        raise UnsupportedError(str(error)) from None
+    return step.cast(step.input(0), row.dtype)
+
+
+def _cast_like(step: Step) -> Operand:
+    step.ignore("saturate", "round_mode")
+    return step.cast(step.input(0), step.input(1).dtype)
+
+
+def _shape(step: Step) -> Operand:
+    """The lengths of the axes ``start`` to ``end``, both clipped (since opset 15); all where they are not given."""
+    x = step.input(0)
+    kept = range(x.rank)[slice(step.integer("start", 0), step.integer("end", x.rank))]
+    lengths = x.shape[kept.start : kept.stop] if kept else ()
+    numbers = [length for length in lengths if length is not None]
+    if len(numbers) == len(lengths):
+        return step.constant(numbers, np.int64)
+    shape = step.emit("shape", x)
+    if len(kept) == x.rank:
+        return shape
+    return step.emit("slice", shape, axes=(0,), starts=(kept.start,), ends=(kept.stop,), steps=(1,))
+
+
+def _size(step: Step) -> Operand:
+    x = step.input(0)
+    shape = step.emit("shape", x)
+    lengths = [step.emit("gather", shape, step.constant(axis, np.int64), axis=0) for axis in range(x.rank)]
+    return reduce(lambda a, b: step.emit("mul", a, b), lengths, step.constant(1, np.int64))
+
+
+def _gather(step: Step) -> Operand:
+    """Of activations, constant indices along one axis are slices; of anything else, it stays what it is."""
+    x, indices = step.inputs()
+    axis = step.axis(step.integer("axis", 0), x.rank)
+    if x.rank == 0 or indices.dtype.kind not in "iu":
+        raise step.error("inputs", "an axis to take from, and integers", f"{x.rank} axes and {indices.dtype}")
+    if not x.floating or x.content is not None or indices.content is None or indices.rank > 1:
+        return step.emit("gather", x, indices, axis=axis)
+    found = [int(index) for index in indices.content.reshape(-1)]
+    if not 1 <= len(found) <= _MOST_SLICES:
+        return step.emit("gather", x, indices, axis=axis)
+    length = x.shape[axis]
+    if length is not None and not all(-length <= index < length for index in found):
+        raise step.error("the indices", f"-{length} ... {length - 1}", str(found))
+    parts = [_slice(step, x, axis, index) for index in found]
+    if indices.rank == 0:
+        return step.emit("squeeze", parts[0], axes=(axis,))
+    return step.emit("concat", *parts, axis=axis) if len(parts) > 1 else parts[0]
+
+
+def _slice(step: Step, x: Operand, axis: int, index: int) -> Operand:
+    end = index + 1 if index != -1 else np.iinfo(np.int64).max
+    return step.emit("slice", x, axes=(axis,), starts=(index,), ends=(int(end),), steps=(1,))
+
+
+def _constant_of_shape(step: Step) -> Operand:
+    value = step.tensor("value", np.zeros(1, np.float32))
+    if value.size != 1:
+        raise step.error("attribute 'value'", "one element", str(value.size))
+    shape = step.input(0)
+    if shape.rank != 1 or shape.dtype.kind not in "iu":
+        raise step.error("input 0", "integers along one axis", f"{shape.dtype} with {shape.rank} axes")
+    number = value.reshape(()).item()
+    return step.emit(
+        "constant_of_shape", shape, value=number if value.dtype.kind == "f" else int(number), dtype=value.dtype
+    )
+
+
+OPERATORS = (
+    Row("Constant", _constant, 0, 0),
+    Row("Cast", _cast, 1, 1),
+    Row("CastLike", _cast_like, 2, 2),
+    Row("Shape", _shape, 1, 1),
+    Row("Size", _size, 1, 1),
+    Row("Gather", _gather, 2, 2),
+    Row("ConstantOfShape", _constant_of_shape, 1, 1),
+    Row("Range", plain("range"), 3, 3),
+)

@@ -1,0 +1,189 @@
+"""Turn the nodes of an ONNX model into a graph of sepcore's operators; what cannot be is reported all at once.
+
+It must not know any ONNX operator: what each becomes is said in :mod:`sepcore.formats.onnx.ops`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from sepcore.errors import UnsupportedModelError
+from sepcore.formats.onnx.model import DEFAULT_DOMAIN, OnnxModel, OnnxNode, Unreadable
+from sepcore.formats.onnx.ops import OPERATORS, refusal
+from sepcore.formats.onnx.shapes import partial_shapes
+from sepcore.formats.onnx.step import Lengths, Lost, LostInputError, Operand, Step, UnsupportedError
+from sepcore.ir.graph import Array, Graph, Node, Value, frozen, rebuilt
+from sepcore.ir.reference import called, evaluate
+
+OPSETS = range(11, 24)
+"""Versions of ONNX's own operators that are understood."""
+
+_NEVER_FOLDED = frozenset(("conv2d", "conv_transpose2d", "linear", "matmul", "max_pool2d", "avg_pool2d", "resize"))
+_FOLDED_ELEMENTS = 1 << 20
+"""Elements that folding may make beyond four times those of the file's constants."""
+
+
+def translate(model: OnnxModel, nodes: Sequence[OnnxNode]) -> Graph:
+    """The graph that a model describes.
+
+    Parameters
+    ----------
+    model : the file.
+    nodes : its nodes in topological order, without calls of the file's own functions.
+
+    Raises
+    ------
+    FormatError : a node breaks the rules of its operator.
+    UnsupportedModelError : some nodes have no equivalent; lists them all.
+    """
+    return _Translation(model, nodes).graph()
+
+
+class _Translation:
+    """Implements :class:`sepcore.formats.onnx.step.Sink`."""
+
+    def __init__(self, model: OnnxModel, nodes: Sequence[OnnxNode]) -> None:
+        self._model = model
+        self._onnx_nodes = nodes
+        self._nodes: list[Node] = []
+        self._problems: list[str] = []
+        self._constants: dict[str, Array] = {}
+        self._known: dict[str, Operand | Lost] = {}
+        self._outputs = set(model.outputs)
+        self._used = self._outputs.union(*(node.inputs for node in nodes))
+        self._taken: dict[str, int] = {}
+        given = sum(array.size for array in model.constants.values() if isinstance(array, np.ndarray))
+        self._foldable = _FOLDED_ELEMENTS + 4 * given
+
+    def graph(self) -> Graph:
+        """The whole graph."""
+        self._check_opset()
+        for name in (*self._model.inputs, *self._model.constants, *self._used):
+            self._taken[name] = 1
+        for node in self._onnx_nodes:
+            self._taken.update(dict.fromkeys((node.name, *node.outputs), 1))
+        for name, value in self._model.inputs.items():
+            self._known[name] = self._input(value) if isinstance(value, Value) else self._lost("input", name, value)
+        for name, array in self._model.constants.items():
+            self._known[name] = (
+                self._lost("initializer", name, array) if isinstance(array, Unreadable) else self.constant(name, array)
+            )
+        for node in self._onnx_nodes:
+            self._translate(node)
+        if self._problems:
+            raise UnsupportedModelError(self._model.path, self._problems)
+        inputs = tuple(value for value in self._model.inputs.values() if isinstance(value, Value))
+        graph = Graph(self._model.name, inputs, self._model.outputs, (), {})
+        return rebuilt(graph, self._nodes, self._constants)
+
+    def _check_opset(self) -> None:
+        for opset in sorted({node.opset or 0 for node in self._onnx_nodes if node.domain == DEFAULT_DOMAIN}):
+            if opset not in OPSETS:
+                problem = (
+                    f"opset {opset} of ai.onnx: sepcore reads {OPSETS.start} to {OPSETS.stop - 1}; export with "
+                    "torch.onnx.export(..., opset_version=18), or convert the file with onnx.version_converter"
+                )
+                raise UnsupportedModelError(self._model.path, [problem])
+
+    def _input(self, value: Value) -> Operand:
+        shape = tuple(length if isinstance(length, int) else None for length in value.shape)
+        return Operand(value.name, shape, value.dtype)
+
+    def _lost(self, kind: str, name: str, found: Unreadable) -> Lost:
+        if name in self._used:
+            self._problems.append(f"{kind} {name!r}: {found.reason}")
+        return Lost(name)
+
+    def _translate(self, node: OnnxNode) -> None:
+        """Add what ``node`` becomes, or the reason why it cannot be."""
+        step = Step(self._model.path, node, [self._known[name] if name else None for name in node.inputs], self)
+        made: Sequence[Operand] = ()
+        try:
+            made = self._made(step)
+            for position, name in enumerate(node.outputs[len(made) :], len(made)):
+                if name in self._used:
+                    raise UnsupportedError(f"output {position} ({name!r}) is used, which is not computed")
+        except UnsupportedError as error:
+            source = f" ({node.source})" if node.source else ""
+            self._problems.append(f"{node.title}: {error}{source}")
+            made = ()
+        except LostInputError:
+            made = ()
+        for name in node.outputs[len(made) :]:
+            self._known[name] = Lost(name)
+        self._bind(step, [(name, operand) for name, operand in zip(node.outputs, made) if name])
+
+    def _made(self, step: Step) -> Sequence[Operand]:
+        node = step.node
+        row = OPERATORS.get(node.op) if node.domain == DEFAULT_DOMAIN else None
+        if row is None:
+            raise UnsupportedError(refusal(node))
+        count = len(node.inputs)
+        if not row.least <= count <= row.most:
+            allowed = f"{row.least}" if row.least == row.most else f"{row.least} to {row.most}"
+            raise step.error("inputs", allowed, str(count))
+        made = row.translate(step)
+        unread = step.unread_attributes()
+        if unread:
+            raise UnsupportedError(f"attribute {unread[0]!r} is not known")
+        return [made] if isinstance(made, Operand) else made
+
+    def _bind(self, step: Step, bound: Sequence[tuple[str, Operand]]) -> None:
+        """Add the step's nodes, with the file's names for the values that the file names."""
+        names: dict[str, str] = {}
+        fresh = {name for node in step.made for name in node.outputs}
+        for name, operand in bound:
+            if operand.name in fresh and operand.name not in names:
+                names[operand.name] = name
+                self._known[name] = replace(operand, name=name)
+            elif name in self._outputs:
+                step.made.append(Node("identity", self.fresh(step.node.name), (operand.name,), (name,)))
+                self._known[name] = replace(operand, name=name)
+            else:
+                self._known[name] = operand
+        last = step.made[-1].name if step.made else ""
+        for node in step.made:
+            self._nodes.append(
+                node.with_(
+                    name=step.node.name if node.name == last else node.name,
+                    inputs=tuple(names.get(name, name) for name in node.inputs),
+                    outputs=tuple(names.get(name, name) for name in node.outputs),
+                )
+            )
+
+    def fresh(self, stem: str) -> str:
+        """A value or node name that nothing else has."""
+        name = stem
+        while name in self._taken:
+            self._taken[stem] = self._taken.get(stem, 1) + 1
+            name = f"{stem}_{self._taken[stem]}"
+        self._taken[name] = 1
+        return name
+
+    def constant(self, name: str, array: Array) -> Operand:
+        """Add a constant."""
+        self._constants[name] = frozen(array)
+        return Operand(name, array.shape, array.dtype, self._constants[name])
+
+    def fold(self, node: Node, operands: Sequence[Operand | None]) -> list[Array] | None:
+        """The node's outputs, where all its inputs are constants and it is cheap enough to compute them now."""
+        arrays = [None if operand is None else operand.content for operand in operands]
+        computable = all(array is not None for array, operand in zip(arrays, operands) if operand is not None)
+        if not computable or node.op in _NEVER_FOLDED:
+            return None
+        call = called(node, arrays)
+        tensors = call.operator.infer(call)
+        size = sum(prod(shape) for shape, _ in tensors)
+        if size > self._foldable:
+            return None
+        self._foldable -= size
+        return evaluate(call, arrays, tensors)
+
+    def infer(self, node: Node, operands: Sequence[Operand | None]) -> list[tuple[Lengths, np.dtype[Any]]]:
+        """Shape, as far as it is known, and dtype of the node's outputs."""
+        return partial_shapes(node.op, operands, node.attrs)
