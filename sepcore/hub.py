@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import hashlib
-import http.client
-import ipaddress
 import os
-import secrets
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO
 
 from sepcore.cache import cache_candidates, first_writable
 from sepcore.errors import DownloadError, OptionError, UnsupportedModelError
 from sepcore.image.preprocess import Preprocess
 from sepcore.options import env_weights_url
-from sepcore.progress import ProgressBar
 
 PUBLISHED_AT = "https://download.pytorch.org/models"
 DEFAULT_MODEL = "mobilenet_v2"
-MAX_BYTES = 1 << 30
-TIMEOUT_SECONDS = 30
 _CHUNK_BYTES = 1 << 18
 
 
@@ -95,21 +84,29 @@ _ALL = (
 MODELS: Mapping[str, NamedModel] = MappingProxyType({model.name: model for model in _ALL})
 
 
+def available() -> list[NamedModel]:
+    """The models that can be loaded: those of MODELS whose architecture a family of `sepcore.models` builds."""
+    from sepcore.models import families
+
+    archs = {arch for family in families() for arch in family.archs}
+    return [model for model in MODELS.values() if model.arch in archs]
+
+
 def find(name: str) -> NamedModel:
-    """The model of that name.
+    """The available model of that name.
 
     Raises
     ------
     UnsupportedModelError
         There is none; says which names come close.
     """
-    model = MODELS.get(name)
-    if model is None:
-        close = difflib.get_close_matches(name, MODELS, n=3) or sorted(MODELS)
+    models = {model.name: model for model in available()}
+    if name not in models:
+        close = difflib.get_close_matches(name, models, n=3) or sorted(models)
         raise UnsupportedModelError(
             name, [f"expected a file that exists or the name of a model ({', '.join(close)}), found {name!r}"]
         )
-    return model
+    return models[name]
 
 
 def fetch(name: str, cache_dir: str | os.PathLike[str] | None = None, progress: bool = True) -> Path:
@@ -117,7 +114,7 @@ def fetch(name: str, cache_dir: str | os.PathLike[str] | None = None, progress: 
 
     Parameters
     ----------
-    name : one of MODELS.
+    name : one of `available`.
     cache_dir : its subfolder ``weights`` keeps them; None takes SEPCORE_CACHE_DIR, else the user's cache folder.
     progress : whether to draw a progress bar on stderr; drawn only on a terminal.
 
@@ -137,7 +134,6 @@ def fetch(name: str, cache_dir: str | os.PathLike[str] | None = None, progress: 
     model = find(name)
     if model.embedded:
         return Path(__file__).parent / "data" / model.file
-    url = weights_url(model)
     candidates = cache_candidates(cache_dir)
     for candidate in candidates:
         path = candidate / "weights" / model.file
@@ -149,101 +145,22 @@ def fetch(name: str, cache_dir: str | os.PathLike[str] | None = None, progress: 
         raise DownloadError(
             f"{name}: expected a cache folder that can be written, found none (tried {tried}); set SEPCORE_CACHE_DIR"
         )
+    # The modules of the network are slow to import, and seldom needed.
+    from sepcore.download import download
+
     path = folder / "weights" / model.file
-    _download(model, url, path, progress)
+    download(name, weights_url(model), path, model.checksum, progress)
     return path
 
 
 def weights_url(model: NamedModel) -> str:
     """Where a model's weights are fetched from: the published address, or the mirror that SEPCORE_WEIGHTS_URL names."""
+    from sepcore.download import is_safe
+
     base = env_weights_url() or PUBLISHED_AT
-    if not _is_safe(base):
+    if not is_safe(base):
         raise OptionError(f"SEPCORE_WEIGHTS_URL: expected https://..., or http:// on this machine, found {base!r}")
     return f"{base.rstrip('/')}/{model.file}"
-
-
-def _is_safe(url: str) -> bool:
-    """Whether nobody on the way can exchange what is fetched: https, or plain http that does not leave this machine."""
-    try:
-        parts = urllib.parse.urlsplit(url)
-        host = parts.hostname or ""
-        if parts.scheme != "http":
-            return parts.scheme == "https" and host != ""
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-class _SafeRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirections only to addresses that could have been asked for in the first place."""
-
-    def redirect_request(
-        self,
-        req: urllib.request.Request,
-        fp: IO[bytes],
-        code: int,
-        msg: str,
-        headers: http.client.HTTPMessage,
-        newurl: str,
-    ) -> urllib.request.Request | None:
-        if not _is_safe(newurl):
-            raise urllib.error.URLError(f"redirected to {newurl}, which is not https")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _download(model: NamedModel, url: str, path: Path, progress: bool) -> None:
-    """Fetch to a name of its own, check, then rename: no reader ever sees half a file, nor do two writers meet."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "xb") as file:
-            digest = _receive(model, url, file, progress)
-        if not digest.startswith(model.checksum):
-            raise DownloadError(
-                f"{model.name}: {url}: expected a SHA-256 that starts with {model.checksum}, found {digest}; "
-                "the file was not kept"
-            )
-        os.replace(partial, path)
-    except (OSError, http.client.HTTPException) as error:
-        reason: object = error
-        if isinstance(error, urllib.error.URLError) and not isinstance(error, urllib.error.HTTPError):
-            # A plain URLError only wraps what happened; an HTTPError's own text has the status in it.
-            reason = error.reason
-        raise DownloadError(
-            f"{model.name}: {url} cannot be fetched to {path.parent}: {reason}. Without a network, put that file "
-            f"at {path}, name a mirror with SEPCORE_WEIGHTS_URL, or give the path of a file instead of a name"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-
-
-def _receive(model: NamedModel, url: str, file: IO[bytes], progress: bool) -> str:
-    """Write what the address serves to ``file``; returns its SHA-256 in hexadecimal digits."""
-    opener = urllib.request.build_opener(_SafeRedirects)
-    request = urllib.request.Request(url, headers={"User-Agent": "sepcore"})
-    with opener.open(request, timeout=TIMEOUT_SECONDS) as response:
-        declared = response.headers.get("Content-Length", "")
-        total = int(declared) if declared.isascii() and declared.isdigit() else None
-        digest = hashlib.sha256()
-        received = 0
-        with ProgressBar(f"fetching {model.name}", total, _megabytes, wanted=progress) as bar:
-            while chunk := response.read(_CHUNK_BYTES):
-                received += len(chunk)
-                if max(received, total or 0) > MAX_BYTES:
-                    raise DownloadError(f"{model.name}: {url}: expected at most {MAX_BYTES} bytes, found more")
-                file.write(chunk)
-                digest.update(chunk)
-                bar.update(received)
-    if total is not None and received != total:
-        raise DownloadError(
-            f"{model.name}: {url}: expected {total} bytes, the connection ended after {received}; try again"
-        )
-    return digest.hexdigest()
-
-
-def _megabytes(count: int) -> str:
-    return f"{count / 1e6:.1f} MB"
 
 
 def _is_intact(path: Path, checksum: str) -> bool:

@@ -37,7 +37,7 @@ def isa(request: pytest.FixtureRequest) -> isas.Isa:
 def addresses(isa: isas.Isa) -> Addresses:
     from sepcore.compile import kernels_for
 
-    return kernels_for(list(registry.rows(isa.name)), isa)
+    return kernels_for(list(registry.rows(isa.name)), isa.name)
 
 
 def of(isa: isas.Isa, op: str) -> list[KernelSpec]:

@@ -138,7 +138,7 @@ class Session:
             if known is None:
                 program = self._plan(shapes)
                 rows = [registry.find(name) for name in program.kernels()]
-                addresses = dict(kernels_for(rows, isas.by_name(self.isa), cache_dir=self._options.cache_dir))
+                addresses = dict(kernels_for(rows, self.isa, cache_dir=self._options.cache_dir))
                 addresses[WALK_IMAGES] = self._pool.walk_images_address
                 known = _Prepared(program, addresses, WALK_IMAGES)
                 if len(self._prepared) >= _KEPT_PROGRAMS:

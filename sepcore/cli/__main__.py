@@ -1,0 +1,10 @@
+"""``python -m sepcore.cli``: the same command where no script is installed; adds nothing of its own."""
+
+from __future__ import annotations
+
+import sys
+
+from sepcore.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
