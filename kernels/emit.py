@@ -91,11 +91,15 @@ class Emitter:
         """A mask of the first ``count`` lanes."""
         wide = ir.VectorType(I64, self.lanes)
         ramp = ir.Constant(wide, list(range(self.lanes)))
-        return self.b.icmp_signed("<", ramp, self.b.shuffle_vector(
-            self.b.insert_element(ir.Constant(wide, ir.Undefined), count, ir.Constant(I32, 0)),
-            ir.Constant(wide, ir.Undefined),
-            ir.Constant(self.int_vector, [0] * self.lanes),
-        ))
+        return self.b.icmp_signed(
+            "<",
+            ramp,
+            self.b.shuffle_vector(
+                self.b.insert_element(ir.Constant(wide, ir.Undefined), count, ir.Constant(I32, 0)),
+                ir.Constant(wide, ir.Undefined),
+                ir.Constant(self.int_vector, [0] * self.lanes),
+            ),
+        )
 
     def splat_constant(self, value: float) -> ir.Constant:
         """A vector constant with ``value`` in every lane."""
@@ -202,7 +206,5 @@ def integer_intrinsic(name: str, arity: int, body: Callable[[ir.IRBuilder, Seque
     # Numba reads the arity off the typing function's own parameters.
     parameters = ", ".join(f"a{i}" for i in range(arity))
     scope = {"types": types, "codegen": codegen, "arity": arity}
-    exec(
-        f"def {name}(typingctx, {parameters}):\n    return types.void(*([types.intp] * arity)), codegen\n", scope
-    )
+    exec(f"def {name}(typingctx, {parameters}):\n    return types.void(*([types.intp] * arity)), codegen\n", scope)
     return intrinsic(scope[name])

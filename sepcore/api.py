@@ -20,7 +20,6 @@ from sepcore.options import SessionOptions
 from sepcore.passes import run_passes
 from sepcore.runtime.session import Session
 
-
 _IMAGENET_CLASSES = 1000
 
 
@@ -121,7 +120,7 @@ def load(
     return Model(recognised, names, options)
 
 
-def InferenceSession(path: str | os.PathLike[str], **options: Any) -> Model:  # noqa: N802
+def InferenceSession(path: str | os.PathLike[str], **options: Any) -> Model:
     """ONNX Runtime's spelling of :func:`load`."""
     return load(path, **options)
 

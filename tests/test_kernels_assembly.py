@@ -42,7 +42,10 @@ def test_no_tile_spills(isa: str) -> None:
         hot = [body for body in loops(assembly) if any(_ARITHMETIC[isa] in line for line in body)]
         assert hot, f"{spec.name}: no loop with products"
         spilled = [
-            line for body in hot for line in body if "(%rsp)" in line and _REGISTER[isa] in line and "vbroadcast" not in line
+            line
+            for body in hot
+            for line in body
+            if "(%rsp)" in line and _REGISTER[isa] in line and "vbroadcast" not in line
         ]
         # A multiply-add may read a spilled weight, never write: a store to the stack in the loop is a lost register.
         assert not spilled, f"{spec.name}: {spilled}"

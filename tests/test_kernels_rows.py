@@ -1,4 +1,4 @@
-"""Every registry row of every instruction set of this CPU against its slow twin, over shapes that hit each remainder."""
+"""Every registry row of every instruction set of this CPU against its slow twin, on shapes that hit each remainder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from sepcore.kernels import isa as isas
 from sepcore.kernels import registry, step
 from sepcore.kernels.activation import codes
 from sepcore.kernels.conv import dense, stem
-from sepcore.kernels.depthwise import general, pack as depthwise_pack
+from sepcore.kernels.depthwise import general
+from sepcore.kernels.depthwise import pack as depthwise_pack
 from sepcore.kernels.depthwise import rows as depthwise
 from sepcore.kernels.depthwise.reference import depthwise as depthwise_reference
 from sepcore.kernels.elementwise import layout
@@ -335,7 +336,12 @@ def test_global_average_pool(isa: isas.Isa, addresses: Addresses) -> None:
         rng = np.random.default_rng(seed)
         channels = groups * isa.lanes
         x = random(rng, pixels, channels)
-        words = {pool.PIXELS: pixels, pool.CHANNELS: channels, pool.X_PIXEL: 4 * channels, pool.CHANNEL_BLOCKS: 1 + seed}
+        words = {
+            pool.PIXELS: pixels,
+            pool.CHANNELS: channels,
+            pool.X_PIXEL: 4 * channels,
+            pool.CHANNEL_BLOCKS: 1 + seed,
+        }
         arrays = {step.X: x, step.OUT: np.full(channels, np.nan, np.float32)}
         out = call(addresses[spec.name], words, arrays, tiles=1 + seed, at_end=seed % 2 == 0)
         close(out, global_average_pool(x))

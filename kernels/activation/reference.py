@@ -10,22 +10,18 @@ from numpy.typing import NDArray
 from sepcore.kernels.activation import codes
 
 
-def activate(x: NDArray[Any], activation: tuple[int, float, float]) -> NDArray[np.float64]:
+def activate(x: NDArray[Any], activation: tuple[int, float, float]) -> NDArray[Any]:
     """Activation (code, p, q) of ``x`` in float64."""
     code, p, q = activation
     x = x.astype(np.float64)
-    if code == codes.LINEAR:
-        return x
-    if code == codes.CLAMP:
-        return np.clip(x, p, q)
-    if code == codes.LEAKY_RELU:
-        return np.where(x > 0, x, x * p)
-    if code == codes.HARDSWISH:
-        return x * np.clip(x + 3, 0, 6) / 6
-    if code == codes.HARDSIGMOID:
-        return np.clip(x * p + q, 0, 1)
-    if code == codes.SILU:
-        return x / (1 + np.exp(-x))
-    if code == codes.SIGMOID:
-        return 1 / (1 + np.exp(-x))
-    raise ValueError(f"activation code {code}: unknown")
+    made = {
+        codes.LINEAR: lambda: x,
+        codes.CLAMP: lambda: np.clip(x, p, q),
+        codes.LEAKY_RELU: lambda: np.where(x > 0, x, x * p),
+        codes.HARDSWISH: lambda: x * np.clip(x + 3, 0, 6) / 6,
+        codes.HARDSIGMOID: lambda: np.clip(x * p + q, 0, 1),
+        codes.SILU: lambda: x / (1 + np.exp(-x)),
+        codes.SIGMOID: lambda: 1 / (1 + np.exp(-x)),
+    }
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(made[code]())

@@ -74,7 +74,7 @@ def rows(isa: str) -> Iterator[KernelSpec]:
 
 
 def pack(weight: NDArray[np.float32], bias: NDArray[np.float32] | None, stem: Stem, lanes: int) -> NDArray[np.float32]:
-    """Packed weights [panel][1 + ic*size*size][vectors * lanes], bias first; weight is PyTorch's (oc, ic, size, size)."""
+    """Packed weights [panel][1 + ic*size*size][vectors * lanes], bias first, of PyTorch's (oc, ic, size, size)."""
     oc = weight.shape[0]
     columns = stem.vectors * lanes
     panels = -(-oc // columns)

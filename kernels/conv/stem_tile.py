@@ -41,7 +41,9 @@ def stem_tile(stem: Stem, left: int, right: int, isa: Isa) -> Any:
                     sums[x * s.vectors + v] = e.fma(value, w[j][v], sums[x * s.vectors + v])
         loop.end(sums)
         target = e.pointer(out)
-        places = [e.at(e.at(target, e.times(x, out_pixel)), v * e.bytes) for x in range(s.width) for v in range(s.vectors)]
+        places = [
+            e.at(e.at(target, e.times(x, out_pixel)), v * e.bytes) for x in range(s.width) for v in range(s.vectors)
+        ]
         store_activated(
             e, e.pointer(step_), sums, places,
             lambda code: activate_in_place(e, code, target, i64(s.width), out_pixel, s.vectors),

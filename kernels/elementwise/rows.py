@@ -8,6 +8,7 @@ The operation ``first`` ignores EXTRA and so is a plain activation.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from sepcore.kernels import isa as isas
 from sepcore.kernels import step
@@ -35,7 +36,7 @@ def _build(spec: KernelSpec) -> Callable[[int, int, int, int], None]:
     v = lanes_of(isas.by_name(spec.isa))
     load, store, activate, vector_bytes, width = v.load, v.store, v.activate, v.bytes, v.width
     has_extra = spec.parameters != "first"
-    operation = getattr(v, spec.parameters) if has_extra else None
+    operation: Any = getattr(v, spec.parameters) if has_extra else None
 
     def kernel(at: int, index: int, thread: int, image: int) -> None:
         x = load_word(at + 8 * step.X) + image * load_word(at + 8 * step.X_IMAGE)

@@ -42,7 +42,7 @@ class Tile:
 
 
 # Accumulators, the weight vectors and one or two broadcasts fill the registers; more would spill (a test looks).
-_ROWS = {
+_ROWS: dict[str, dict[tuple[int, bool], tuple[int, ...]]] = {
     "avx512": {
         (1, False): (1, 2, 4, 7, 14, 24),
         (2, False): (1, 2, 4, 7, 10, 12, 14),

@@ -24,7 +24,8 @@ def pointwise_tile(tile: Tile, isa: Isa) -> Any:
     of ``k`` floats at ``a``; the panel holds one row of bias and ``k`` rows of weights; strides in bytes;
     ``residual`` is 0 where nothing is added; activation code and parameters are read from ``step``.
     The last tile is moved up to end at the last pixel, so some pixels are computed twice: ``out`` may overlap neither
-    ``a`` nor ``residual``. Memory from ``prefetch`` on is asked for on the way: one 64-byte line every ``2**prefetch_shift`` k steps.
+    ``a`` nor ``residual``. Memory from ``prefetch`` on is asked for on the way: one 64-byte line
+    every ``2**prefetch_shift`` k steps.
     Reads and writes whole vectors: strides are multiples of the vector, buffers as long as their strides say.
     """
     name = f"pointwise_{isa.name}_{tile.rows}x{tile.vectors}{'p' if tile.pair else ''}"
@@ -46,7 +47,20 @@ class TileWriter:
     def panel(self, args: Any) -> None:
         """The loop over tiles of ``rows`` pixels."""
         b, e = self.b, self.e
-        a, self.a_stride, m, panel, self.k, out, self.out_stride, residual, self.residual_stride, step_, ahead, shift = args
+        (
+            a,
+            self.a_stride,
+            m,
+            panel,
+            self.k,
+            out,
+            self.out_stride,
+            residual,
+            self.residual_stride,
+            step_,
+            ahead,
+            shift,
+        ) = args
         self.bias = e.pointer(panel)
         self.weights = e.at(self.bias, self.tile.packed_columns(self.isa.lanes) * FLOAT_BYTES)
         self.step = e.pointer(step_)
@@ -136,7 +150,7 @@ class TileWriter:
 
     def store(self, sums: list[Any], out: Any, code: int) -> None:
         """Store with the activation; an expensive one goes over the stored tile, where registers are free again."""
-        e, b, tile = self.e, self.b, self.tile
+        e, tile = self.e, self.tile
         p, q = parameters(e, self.step)
         direct = codes.LINEAR if is_expensive(code) else code
         pair_at = tile.rows * tile.vectors
@@ -146,8 +160,8 @@ class TileWriter:
                 value = emit_activation(e, direct, sums[i * tile.vectors + j], p, q)
                 e.store(value, e.at(row, j * e.bytes))
             if tile.pair:
-                value = emit_activation(e, direct, sums[pair_at + i // 2], p, q) if i % 2 == 0 else value_of_pair
-                value_of_pair = value
+                # One register holds the halves of two rows; LLVM computes its activation once.
+                value = emit_activation(e, direct, sums[pair_at + i // 2], p, q)
                 half = e.part(value, (i % 2) * (e.lanes // 2), e.lanes // 2)
                 self.half.store(half, e.at(row, tile.vectors * e.bytes))
         if is_expensive(code):

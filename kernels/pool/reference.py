@@ -8,6 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def global_average_pool(x: NDArray[Any]) -> NDArray[np.float64]:
+def global_average_pool(x: NDArray[Any]) -> NDArray[Any]:
     """Mean over the pixels of x (pixels, channels), in float64."""
-    return x.astype(np.float64).mean(axis=0)
+    return np.asarray(x.astype(np.float64).mean(axis=0))

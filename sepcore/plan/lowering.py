@@ -215,7 +215,9 @@ class Lowering:
             self._layout_step("trim", (tensor.buffer, 0), target, whole, 1)
         elif tensor.pixels == 1:
             self._batched_output = tensor.batched
-            self._layout_step("trim", (tensor.buffer, tensor.offset), target, tensor, self.batch if tensor.batched else 1)
+            self._layout_step(
+                "trim", (tensor.buffer, tensor.offset), target, tensor, self.batch if tensor.batched else 1
+            )
             self._batched_output = False
         else:
             self._layout_step("unpack", (tensor.buffer, tensor.offset), target, tensor, tensor.pixels)
@@ -266,9 +268,7 @@ class Lowering:
         if needs_zeros:
             blocks[words.ZEROS] = "zeros"
         name = self._node.name if self._node else "output"
-        self._drafts.append(
-            _Draft(kernel, tiles, dict(shape), operands, blocks, name, macs, self.batched)
-        )
+        self._drafts.append(_Draft(kernel, tiles, dict(shape), operands, blocks, name, macs, self.batched))
 
     # --- the end ------------------------------------------------------------------------------------------------
 
@@ -280,7 +280,8 @@ class Lowering:
         self.weights.seal()
         drafts = [d for d in self._drafts if not d.batched] + [d for d in self._drafts if d.batched]
         offsets, sizes = self._arenas(drafts)
-        image_steps, batch_steps = [], []
+        image_steps: list[Step] = []
+        batch_steps: list[Step] = []
         for draft in drafts:
             resolved = self._resolve(draft, offsets, key)
             (batch_steps if draft.batched else image_steps).append(resolved)

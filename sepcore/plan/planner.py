@@ -105,8 +105,10 @@ def _plan(
 def _is_pointwise(graph: Graph, node: Node) -> bool:
     if node.op != "conv2d" or node.inputs[1] not in graph.constants:
         return False
-    return graph.constants[node.inputs[1]].shape[2:] == (1, 1) and node.attrs["groups"] == 1 and (
-        tuple(node.attrs["strides"]) == (1, 1)
+    return (
+        graph.constants[node.inputs[1]].shape[2:] == (1, 1)
+        and node.attrs["groups"] == 1
+        and (tuple(node.attrs["strides"]) == (1, 1))
     )
 
 

@@ -19,7 +19,7 @@ from sepcore.plan.lowering import FLOAT, Lowering, Map, Plain
 
 
 def resolve_padding(node: Node, height: int, width: int) -> tuple[int, int, int, int]:
-    """(top, left, bottom, right) of a convolution; "same" is TensorFlow's rule, the odd pixel at the bottom and right."""
+    """(top, left, bottom, right) of a convolution; "same" is TensorFlow's: the odd pixel at the bottom and right."""
     padding = node.attrs["padding"]
     if padding != "same":
         top, left, bottom, right = padding
@@ -47,9 +47,9 @@ def conv2d(p: Lowering, node: Node) -> None:
     if (kh, kw) == (1, 1) and strides == (1, 1) and groups == 1 and not any(padding):
         _pointwise(p, node, p.as_map(node.inputs[0]), weight.reshape(oc, ic), bias, residual)
         return
-    if square and groups == 1 and not residual and isinstance(p.tensors[node.inputs[0]], Plain):
-        if _stem(p, node, weight, bias, padding):
-            return
+    planar = isinstance(p.tensors[node.inputs[0]], Plain)
+    if square and groups == 1 and planar and not residual and _stem(p, node, weight, bias, padding):
+        return
     if square and groups == ic == oc and not residual and _depthwise(p, node, weight, bias, padding):
         return
     if groups == ic == oc and not residual:
@@ -118,9 +118,7 @@ def _pointwise_split(p: Lowering, m: int, n: int, k: int, rows: int, panels: int
     return 1, p.split(panels, 1)
 
 
-def _depthwise(
-    p: Lowering, node: Node, weight: Array, bias: Array | None, padding: tuple[int, int, int, int]
-) -> bool:
+def _depthwise(p: Lowering, node: Node, weight: Array, bias: Array | None, padding: tuple[int, int, int, int]) -> bool:
     x_name = node.inputs[0]
     size, stride = weight.shape[2], node.attrs["strides"][0]
     _, c, height, width = p.shape(x_name)

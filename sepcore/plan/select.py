@@ -12,6 +12,8 @@ from sepcore.kernels.pointwise.rows import Tile, tiles
 
 _FMA_LATENCY = 4.0  # cycles until a sum can be added to again
 _TILE_OVERHEAD = 14.0  # cycles a tile takes beyond its products: pointers, bias, branch
+_L1_BYTES = 32 << 10  # of weights that stay in the first cache beside the pixels
+_L2_BYTES_PER_CYCLE = 40.0
 
 
 def pointwise_cycles(tile: Tile, m: int, k: int, n: int, lanes: int, fma: bool = True) -> float:
@@ -19,6 +21,9 @@ def pointwise_cycles(tile: Tile, m: int, k: int, n: int, lanes: int, fma: bool =
     sums = tile.rows * tile.vectors + (tile.rows // 2 if tile.pair else 0)
     loads = tile.rows + tile.vectors + tile.pair
     per_k = max(sums / 2.0 * (1 if fma else 2), loads / 2.0, _FMA_LATENCY)
+    row_bytes = 4 * tile.packed_columns(lanes)
+    if k * row_bytes > _L1_BYTES:  # every tile streams the panel from the second cache again
+        per_k = max(per_k, row_bytes / _L2_BYTES_PER_CYCLE)
     one = k * per_k + sums + _TILE_OVERHEAD
     return -(-m // tile.rows) * -(-n // tile.columns(lanes)) * one
 
@@ -40,7 +45,9 @@ def dense_tile(m: int, k: int, n: int, isa: str) -> Tile:
 
 
 @cache
-def depthwise_window(size: int, stride: int, left: int, right: int, width: int, out_width: int, isa: str) -> Window | None:
+def depthwise_window(
+    size: int, stride: int, left: int, right: int, width: int, out_width: int, isa: str
+) -> Window | None:
     """The cheapest window for a map, or None where no row covers it."""
     usable = [
         w

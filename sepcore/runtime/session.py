@@ -159,9 +159,7 @@ class Session:
             values = infer_shapes(graph, one)
         except GraphError as error:
             raise InputError(f"input {shapes[0]}: {error}") from error
-        return plan(
-            graph, values, isa=self.isa, batch=batch, threads=self.num_threads, weights=self._weights
-        )
+        return plan(graph, values, isa=self.isa, batch=batch, threads=self.num_threads, weights=self._weights)
 
 
 def _outputs(graph: Graph) -> tuple[Value, ...]:
@@ -173,7 +171,10 @@ def _outputs(graph: Graph) -> tuple[Value, ...]:
     except GraphError:
         return tuple(Value(name, ("n",)) for name in graph.outputs)
     return tuple(
-        Value(name, ("n", *(d if len(values[name].shape) == 2 else f"d{i}" for i, d in enumerate(values[name].shape[1:], 1))))
+        Value(
+            name,
+            ("n", *(d if len(values[name].shape) == 2 else f"d{i}" for i, d in enumerate(values[name].shape[1:], 1))),
+        )
         for name in graph.outputs
     )
 
