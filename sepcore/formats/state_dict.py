@@ -48,7 +48,9 @@ def find_state_dict(path: str, root: object) -> StateDict:
     FormatError : there is none; names what the file holds instead.
     """
     if not isinstance(root, dict):
-        raise FormatError(path, "the pickled value", "a state dict: a dict of tensors", f"a {type(root).__name__}")
+        raise FormatError(
+            path, "the pickled value", "a state dict: a dict of tensors", f"a value of type {type(root).__name__}"
+        )
     trail = _find(root, set())
     if trail is None:
         keys = ", ".join(repr(key)[:80] for key, _ in zip(root, range(8))) or "nothing"
@@ -63,7 +65,7 @@ def find_state_dict(path: str, root: object) -> StateDict:
         if not isinstance(value, Tensor):
             ignored.append(str(key)[:80])
         elif not isinstance(key, str):
-            raise FormatError(path, f"key {key!r} of the state dict", "a string", f"a {type(key).__name__}")
+            raise FormatError(path, f"key {key!r} of the state dict", "a string", f"a key of type {type(key).__name__}")
         else:
             tensors[key] = value
     return StateDict(tensors, ".".join(trail), tuple(ignored))

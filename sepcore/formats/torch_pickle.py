@@ -66,14 +66,14 @@ class TorchVocabulary:
 
     def load_persistent(self, persistent_id: object) -> Storage:
         """Return the storage that ``("storage", type, key, location, numel[, view])`` names, or raise Refusal."""
-        match persistent_id:
+        match persistent_id if isinstance(persistent_id, tuple) else None:
             case ("module", *_):
                 raise Refusal("a state dict; save model.state_dict()", "a whole module (torch.save(model))")
             case ("storage", StorageType(dtype), str(key), str(location), numel):
                 return self._storage(key, dtype, location, numel)
             case ("storage", StorageType(dtype), str(key), str(location), numel, view):
                 return _window(self._storage(key, dtype, location, numel), view)
-        raise Refusal("a persistent id ('storage', type, key, location, numel)", _shown_tuple(persistent_id))
+        raise Refusal("a persistent id ('storage', type, key, location, numel)", shown(persistent_id))
 
     def _storage(self, key: str, dtype: str, location: str, numel: object) -> Storage:
         if location == "meta":
@@ -96,11 +96,7 @@ def _window(storage: Storage, view: object) -> Storage:
             first, count = checked_size("view offset", start), checked_size("view size", numel)
             if first + count <= storage.numel:
                 return Storage(storage.key, storage.dtype, count, first)
-    raise Refusal(f"a view inside storage '{storage.key}' of {storage.numel} elements", _shown_tuple(view))
-
-
-def _shown_tuple(value: object) -> str:
-    return f"({', '.join(map(shown, value[:8]))})" if isinstance(value, tuple) else shown(value)
+    raise Refusal(f"a view inside storage '{storage.key}' of {storage.numel} elements", shown(view))
 
 
 def _ordered_dict(arguments: tuple[object, ...]) -> object:
@@ -109,7 +105,7 @@ def _ordered_dict(arguments: tuple[object, ...]) -> object:
             return {}
         case (list(items),):  # as Python 2 wrote it
             return dict(_pair(item) for item in items)
-    raise Refusal("OrderedDict() or OrderedDict([[key, value], …])", _shown_tuple(arguments))
+    raise Refusal("OrderedDict() or OrderedDict([[key, value], …])", shown(arguments))
 
 
 def _pair(item: object) -> tuple[object, object]:
@@ -123,7 +119,7 @@ def _size(arguments: tuple[object, ...]) -> object:
     match arguments:
         case ((*dims,),) if len(dims) <= MAX_RANK:
             return tuple(dims)
-    raise Refusal(f"torch.Size of at most {MAX_RANK} sizes", _shown_tuple(arguments))
+    raise Refusal(f"torch.Size of at most {MAX_RANK} sizes", shown(arguments))
 
 
 def _rebuild_tensor(arguments: tuple[object, ...]) -> Tensor:
@@ -162,7 +158,7 @@ def _check_metadata(metadata: object) -> None:
 def _rebuild_parameter(arguments: tuple[object, ...]) -> Tensor:
     if len(arguments) in (3, 4) and isinstance(arguments[0], Tensor):
         return arguments[0]
-    raise Refusal("a parameter made of a tensor", _shown_tuple(arguments))
+    raise Refusal("a parameter made of a tensor", shown(arguments))
 
 
 def _rebuild_from_type(arguments: tuple[object, ...]) -> object:
@@ -170,7 +166,7 @@ def _rebuild_from_type(arguments: tuple[object, ...]) -> object:
     match arguments:
         case (Constructor() as constructor, Opaque(), tuple(inner), _) if constructor in _TENSOR_CONSTRUCTORS:
             return constructor.build(inner)
-    raise Refusal("a plain tensor with attributes", _shown_tuple(arguments))
+    raise Refusal("a plain tensor with attributes", shown(arguments))
 
 
 def _opaque(name: str) -> Constructor:

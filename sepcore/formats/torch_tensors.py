@@ -78,8 +78,8 @@ def checked_tensor(view: tuple[object, ...], dtype: str | None = None) -> Tensor
         last = first + sum((dim - 1) * step for dim, step in zip(dims, steps))
         if (last + 1) * item_bytes > stored_bytes:
             raise Refusal(
-                f"a view inside storage '{storage.key}' of {storage.numel} elements",
-                f"offset {first}, shape {dims} and strides {steps}, which reach element {last}",
+                f"a view inside the {stored_bytes} bytes of storage '{storage.key}'",
+                f"offset {first}, shape {dims}, strides {steps} of {dtype}, which need {(last + 1) * item_bytes}",
             )
         if math.prod(dims) * item_bytes > max(stored_bytes, MAX_EXPANDED_BYTES):
             raise Refusal(f"a tensor no larger than its storage of {stored_bytes} bytes", f"shape {dims}")

@@ -35,29 +35,65 @@ class Entry:
     size: int
 
 
-def read_entries(source: Source) -> Mapping[str, Entry]:
-    """Return the entries by name, in the directory's order.
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What the directory says of one file, which nothing has confirmed yet; ``header`` is its local header's byte."""
+
+    name: str
+    header: int
+    size: int
+    packed: int
+    flags: int
+    method: int
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """The records by name, in order, and the byte at which the directory begins."""
+
+    records: Mapping[str, Record]
+    start: int
+
+
+def read_directory(source: Source) -> Directory:
+    """Return what the archive's directory says.
 
     Raises
     ------
-    FormatError : the archive is truncated or followed by other bytes; an entry is compressed, encrypted, named twice,
-        named by a path that leaves the archive, or overlaps another; sizes or names contradict each other.
+    FormatError : the archive is truncated or followed by other bytes; an entry is named twice or by a path that leaves
+        the archive; sizes contradict each other.
     """
     start, size, count = _find_directory(source)
     raw = source.read(start, size)
-    entries: dict[str, Entry] = {}
-    spans: list[tuple[int, int, str]] = []
+    records: dict[str, Record] = {}
     position = 0
     for _ in range(count):
-        name, header, stored, position = _read_central(source, raw, start, position)
-        if name in entries:
-            raise source.error(f"entry '{name}'", "one entry of that name", "two")
-        offset = _find_content(source, name, header, stored)
-        entries[name] = Entry(name, offset, stored)
-        spans.append((header, offset + stored, name))
+        record, position = _read_record(source, raw, start, position)
+        if record.name in records:
+            raise source.error(f"entry '{record.name}'", "one entry of that name", "two")
+        records[record.name] = record
     if position != size:
         raise source.error("the archive's directory", f"{count} entries in {size} bytes", f"{position} bytes of them")
-    _check_spans(source, spans, start)
+    return Directory(records, start)
+
+
+def locate_entries(source: Source, directory: Directory) -> Mapping[str, Entry]:
+    """Return where the content of each entry lies.
+
+    Raises
+    ------
+    FormatError : an entry is compressed, encrypted, overlaps another, or is not what the directory says.
+    """
+    entries: dict[str, Entry] = {}
+    spans: list[tuple[int, int, str]] = []
+    for name, record in directory.records.items():
+        _check_stored(source, f"entry '{name}'", record.flags, record.method)
+        if record.size != record.packed:
+            raise source.error(f"entry '{name}'", f"{record.size} bytes stored", f"{record.packed}")
+        offset = _find_content(source, record)
+        entries[name] = Entry(name, offset, record.size)
+        spans.append((record.header, offset + record.size, name))
+    _check_spans(source, spans, directory.start)
     return entries
 
 
@@ -85,14 +121,14 @@ def _find_directory(source: Source) -> tuple[int, int, int]:
     return start, size, count
 
 
-def _read_central(source: Source, raw: bytes, start: int, position: int) -> tuple[str, int, int, int]:
-    """Return an entry's name, the byte of its local header, its size and the position of the next record."""
+def _read_record(source: Source, raw: bytes, start: int, position: int) -> tuple[Record, int]:
+    """Return the record at ``position`` of the directory and the position of the next one."""
     where = f"byte {start + position}"
     if position + _CENTRAL.size > len(raw):
         raise source.error(where, "an entry of the archive's directory", "the directory's end")
-    record = _CENTRAL.unpack_from(raw, position)
-    signature, _, _, flags, method, _, _, _, packed, size, name_bytes, extra_bytes, comment_bytes = record[:13]
-    header = record[16]
+    fields = _CENTRAL.unpack_from(raw, position)
+    signature, _, _, flags, method, _, _, _, packed, size, name_bytes, extra_bytes, comment_bytes = fields[:13]
+    header = fields[16]
     if signature != b"PK\1\2":
         raise source.error(where, "an entry of the archive's directory", "other bytes")
     name_end = position + _CENTRAL.size + name_bytes
@@ -100,13 +136,8 @@ def _read_central(source: Source, raw: bytes, start: int, position: int) -> tupl
     if extra_end + comment_bytes > len(raw):
         raise source.error(where, "an entry inside the archive's directory", "one that reaches past it")
     name = _checked_name(source, where, raw[name_end - name_bytes : name_end])
-    if method != 0 or flags & _ENCRYPTED_FLAG:
-        found = "an encrypted one" if flags & _ENCRYPTED_FLAG else f"compression method {method}"
-        raise source.error(f"entry '{name}'", "a stored, uncompressed entry", found)
     size, packed, header = _widened(source, name, raw[name_end:extra_end], size, packed, header)
-    if size != packed:
-        raise source.error(f"entry '{name}'", f"a stored entry of {size} bytes", f"{packed} bytes stored")
-    return name, header, size, extra_end + comment_bytes
+    return Record(name, header, size, packed, flags, method), extra_end + comment_bytes
 
 
 def _checked_name(source: Source, where: str, raw: bytes) -> str:
@@ -127,9 +158,8 @@ def _widened(source: Source, name: str, extra: bytes, *fields: int) -> tuple[int
     while position + 4 <= len(extra):
         kind, size = struct.unpack_from("<HH", extra, position)
         if kind == _ZIP64_EXTRA:
-            values = (
-                value for (value,) in struct.iter_unpack("<Q", extra[position + 4 : position + 4 + size // 8 * 8])
-            )
+            content = extra[position + 4 : position + 4 + size]
+            values = iter(struct.unpack_from(f"<{len(content) // 8}Q", content))
             wide = tuple(next(values, -1) if field == 0xFFFFFFFF else field for field in fields)
             if -1 not in wide:
                 return wide
@@ -138,18 +168,24 @@ def _widened(source: Source, name: str, extra: bytes, *fields: int) -> tuple[int
     raise source.error(f"entry '{name}'", "a zip64 extra field with its sizes", "none")
 
 
-def _find_content(source: Source, name: str, header: int, size: int) -> int:
+def _find_content(source: Source, record: Record) -> int:
     """Return the byte at which an entry's content begins, from its local header."""
-    raw_name = name.encode("utf-8")
-    raw = source.read(header, _LOCAL.size + len(raw_name))
-    signature, _, flags, method, _, _, _, _, local_size, name_bytes, extra_bytes = _LOCAL.unpack_from(raw)
+    where, raw_name = f"byte {record.header}", record.name.encode("utf-8")
+    raw = source.read(record.header, _LOCAL.size + len(raw_name))
+    signature, _, flags, method, _, _, _, _, size, name_bytes, extra_bytes = _LOCAL.unpack_from(raw)
     if signature != b"PK\3\4" or name_bytes != len(raw_name) or raw[_LOCAL.size :] != raw_name:
-        raise source.error(f"byte {header}", f"the local header of entry '{name}'", "another")
-    if method != 0 or flags & _ENCRYPTED_FLAG:
-        raise source.error(f"byte {header}", f"a stored entry '{name}'", f"method {method}, flags {flags:#x}")
-    if local_size not in (0, 0xFFFFFFFF, size):  # 0: the size follows the content; all ones: it is in an extra field
-        raise source.error(f"byte {header}", f"{size} bytes for entry '{name}', as in the directory", f"{local_size}")
-    return header + len(raw) + int(extra_bytes)
+        raise source.error(where, f"the local header of entry '{record.name}'", "another")
+    _check_stored(source, where, flags, method)
+    if size not in (0, 0xFFFFFFFF, record.size):  # 0: the size follows the content; all ones: it is in an extra field
+        raise source.error(where, f"{record.size} bytes for entry '{record.name}', as in the directory", f"{size}")
+    return record.header + len(raw) + int(extra_bytes)
+
+
+def _check_stored(source: Source, where: str, flags: int, method: int) -> None:
+    if flags & _ENCRYPTED_FLAG:
+        raise source.error(where, "a stored entry", "an encrypted one")
+    if method != 0:
+        raise source.error(where, "a stored, uncompressed entry", f"compression method {method}")
 
 
 def _check_spans(source: Source, spans: list[tuple[int, int, str]], end: int) -> None:
