@@ -25,6 +25,7 @@ from sepcore.plan.program import Operand, Step
 from sepcore.plan.weights import WeightStore
 
 FLOAT = 4
+_CONFLICT_BYTES = 1024  # pixels a multiple of this apart share so few cache sets that a window's taps evict each other
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +157,8 @@ class Lowering:
             bool(self.consumers.get(name)) and all(u.name in self.batched_nodes for u in self.consumers[name])
         )
         pixel = FLOAT * (self.padded(c) + slack)
+        if h * w > 1 and pixel % _CONFLICT_BYTES == 0:
+            pixel += FLOAT * self.isa.lanes
         buffer = self._buffer(h * w * pixel, shared)
         made = Map(buffer, h, w, c, pixel, 0, shared)
         self.tensors[name] = made

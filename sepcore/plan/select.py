@@ -67,7 +67,8 @@ def stem_tile(
     def cost(s: Stem) -> float:
         panels = -(-out_channels // (s.vectors * lanes))
         per_tap = max(s.width * s.vectors * s.size / 2.0, (s.input_columns + s.size * s.vectors) / 2.0, _FMA_LATENCY)
-        return -(-out_width // s.width) * panels * per_tap
+        # A panel more reads the input once more and leaves gaps in the lines it writes.
+        return -(-out_width // s.width) * panels * per_tap * (1 + 0.02 * panels)
 
     usable = []
     for s in stems(isa):
