@@ -30,7 +30,7 @@ class NamedModel:
     arch : architecture the weights belong to.
     file : name of the weights' file, at the published address or in the package's own ``data`` folder.
     labels : built-in list of class names.
-    preprocess : what the weights were trained with; None where the family's own preprocessing is right.
+    preprocess : what the weights were evaluated with.
     embedded : whether the file comes with the package.
     """
 
@@ -38,7 +38,7 @@ class NamedModel:
     arch: str
     file: str
     labels: str
-    preprocess: Preprocess | None
+    preprocess: Preprocess
     embedded: bool = False
 
     @property
@@ -47,66 +47,42 @@ class NamedModel:
         return Path(self.file).stem.rpartition("-")[2]
 
 
-def _torchvision(
-    name: str, file: str, resize: int = 256, input_size: int = 224, interpolation: str = "bilinear"
-) -> NamedModel:
-    preprocess = Preprocess((input_size, input_size), resize, interpolation=interpolation)
-    return NamedModel(name, name.partition("@")[0], f"{file}.pth", "imagenet1k", preprocess)
+def _torchvision(name: str, file: str, resize: int = 256) -> NamedModel:
+    return NamedModel(name, name.partition("@")[0], f"{file}.pth", "imagenet1k", Preprocess((224, 224), resize))
 
 
 # From torchvision's weight enumerations (torchvision.models.get_model_weights): a plain name is what they call DEFAULT,
 # "@v1" the older IMAGENET1K_V1 where there are two.
-_ALL = (
+_TORCHVISION = (
     _torchvision("mobilenet_v2", "mobilenet_v2-7ebf99e0", 232),
     _torchvision("mobilenet_v2@v1", "mobilenet_v2-b0353104"),
     _torchvision("mobilenet_v3_small", "mobilenet_v3_small-047dcff4"),
     _torchvision("mobilenet_v3_large", "mobilenet_v3_large-5c1a4163", 232),
     _torchvision("mobilenet_v3_large@v1", "mobilenet_v3_large-8738ca79"),
-    _torchvision("mnasnet0_5", "mnasnet0.5_top1_67.823-3ffadce67e"),
-    _torchvision("mnasnet0_75", "mnasnet0_75-7090bc5f", 232),
-    _torchvision("mnasnet1_0", "mnasnet1.0_top1_73.512-f206786ef8"),
-    _torchvision("mnasnet1_3", "mnasnet1_3-a4c69d6f", 232),
-    _torchvision("shufflenet_v2_x0_5", "shufflenetv2_x0.5-f707e7126e"),
-    _torchvision("shufflenet_v2_x1_0", "shufflenetv2_x1-5666bf0f80"),
-    _torchvision("shufflenet_v2_x1_5", "shufflenetv2_x1_5-3c479a10", 232),
-    _torchvision("shufflenet_v2_x2_0", "shufflenetv2_x2_0-8be3c8ee", 232),
-    _torchvision("efficientnet_b0", "efficientnet_b0_rwightman-7f5810bc", 256, 224, "bicubic"),
-    _torchvision("efficientnet_b1", "efficientnet_b1-c27df63c", 255, 240),
-    _torchvision("efficientnet_b1@v1", "efficientnet_b1_rwightman-bac287d4", 256, 240, "bicubic"),
-    _torchvision("efficientnet_b2", "efficientnet_b2_rwightman-c35c1473", 288, 288, "bicubic"),
-    _torchvision("efficientnet_b3", "efficientnet_b3_rwightman-b3899882", 320, 300, "bicubic"),
-    _torchvision("efficientnet_b4", "efficientnet_b4_rwightman-23ab8bcd", 384, 380, "bicubic"),
-    _torchvision("efficientnet_b5", "efficientnet_b5_lukemelas-1a07897c", 456, 456, "bicubic"),
-    _torchvision("efficientnet_b6", "efficientnet_b6_lukemelas-24a108a5", 528, 528, "bicubic"),
-    _torchvision("efficientnet_b7", "efficientnet_b7_lukemelas-c5b4e57e", 600, 600, "bicubic"),
 )
 
-MODELS: Mapping[str, NamedModel] = MappingProxyType({model.name: model for model in _ALL})
+# Trained by examples/train_digits.py, which prepares its pictures like this.
+_DIGITS_PREPROCESS = Preprocess((32, 32), 32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+_EMBEDDED = (NamedModel("digits", "mobilenet_v2", "digits.pth", "digits", _DIGITS_PREPROCESS, embedded=True),)
 
-
-def available() -> list[NamedModel]:
-    """The models that can be loaded: those of MODELS whose architecture a family of `sepcore.models` builds."""
-    from sepcore.models import families
-
-    archs = {arch for family in families() for arch in family.archs}
-    return [model for model in MODELS.values() if model.arch in archs]
+MODELS: Mapping[str, NamedModel] = MappingProxyType({model.name: model for model in (*_EMBEDDED, *_TORCHVISION)})
 
 
 def find(name: str) -> NamedModel:
-    """The available model of that name.
+    """The model of that name.
 
     Raises
     ------
     UnsupportedModelError
         There is none; says which names come close.
     """
-    models = {model.name: model for model in available()}
-    if name not in models:
-        close = difflib.get_close_matches(name, models, n=3) or sorted(models)
+    model = MODELS.get(name)
+    if model is None:
+        close = difflib.get_close_matches(name, MODELS, n=3) or sorted(MODELS)
         raise UnsupportedModelError(
             name, [f"expected a file that exists or the name of a model ({', '.join(close)}), found {name!r}"]
         )
-    return models[name]
+    return model
 
 
 def fetch(name: str, cache_dir: str | os.PathLike[str] | None = None, progress: bool = True) -> Path:
@@ -114,7 +90,7 @@ def fetch(name: str, cache_dir: str | os.PathLike[str] | None = None, progress: 
 
     Parameters
     ----------
-    name : one of `available`.
+    name : one of MODELS.
     cache_dir : its subfolder ``weights`` keeps them; None takes SEPCORE_CACHE_DIR, else the user's cache folder.
     progress : whether to draw a progress bar on stderr; drawn only on a terminal.
 

@@ -22,8 +22,10 @@ from PIL import Image
 
 import sepcore
 from sepcore.cli import main
+from sepcore.cli.infer import infer
 from sepcore.errors import DownloadError, FormatError, OptionError, UnsupportedModelError
 from sepcore.image.preprocess import Preprocess
+from sepcore.models import families
 
 CHECKOUT = Path(__file__).parent.parent
 
@@ -162,10 +164,10 @@ def test_broken_pictures_are_named_and_the_rest_written(
 
 def test_the_options_reach_the_loader(api: FakeApi, pictures: Path) -> None:
     assert main(["infer", "p/a.png"]) == 0
-    assert api.asked == {"model": "mobilenet_v2", "arch": None, "num_threads": None, "labels": None}
-    options = ["--option", "padding=same", "--option", "leaky-slope=0.1", "--option", "mean=[0.5, 0.5, 0.5]"]
+    assert api.asked == {"model": "mobilenet_v2", "arch": None, "num_threads": None, "labels": None, "input_size": None}
     arguments = ["infer", "p/a.png", "--model", "w.pth", "--arch", "x", "--threads", "3", "--labels", "labels.txt"]
-    assert main([*arguments, *options]) == 0
+    arguments += ["--padding", "same", "--leaky-slope", "0.1", "--bn-eps", "1e-3", "--activation", "relu6"]
+    assert main([*arguments, "--input-size", "192"]) == 0
     assert api.asked == {
         "model": "w.pth",
         "arch": "x",
@@ -173,8 +175,16 @@ def test_the_options_reach_the_loader(api: FakeApi, pictures: Path) -> None:
         "labels": [f"class {i}" for i in range(12)],
         "padding": "same",
         "leaky_slope": 0.1,
-        "mean": [0.5, 0.5, 0.5],
+        "bn_eps": 0.001,
+        "activation": "relu6",
+        "input_size": 192,
     }
+
+
+def test_every_override_of_a_state_dict_is_an_option() -> None:
+    options = {parameter.name for parameter in infer.params}
+    for family in families():
+        assert set(family.overrides) <= options
 
 
 def test_a_picture_on_standard_input(
@@ -196,9 +206,7 @@ def test_a_picture_on_standard_input(
         (["infer", "a.png", "--threads", "many"], "--threads"),
         (["infer", "a.png", "--batch-size", "-1"], "--batch-size"),
         (["infer", "a.png", "--results-format", "xml"], "xml"),
-        (["infer", "a.png", "--option", "padding"], "expected KEY=VALUE, found 'padding'"),
-        (["infer", "a.png", "--option", "a=1", "--option", "a=2"], "a is given twice"),
-        (["infer", "a.png", "--option", "arch=x"], "an option of its own"),
+        (["infer", "a.png", "--leaky-slope", "steep"], "--leaky-slope"),
         (["infer", "a.png", "--labels", "absent.txt"], "absent.txt"),
         (["infer", "no*.png"], r"no*.png: expected files that match this pattern"),
         (["infer", "@absent.txt"], "@absent.txt: expected a list"),
@@ -220,6 +228,7 @@ def test_wrong_usage_is_exit_code_2(
         (FormatError("w.pth", "byte 3", "a tensor", "text"), 3),
         (UnsupportedModelError("w.pth", ["no family has this key: x"]), 3),
         (DownloadError("mobilenet_v2: offline"), 3),
+        (FileNotFoundError("w.pth: no such file"), 3),
         (OptionError("padding: expected same, found 'some'"), 2),
         (KeyboardInterrupt(), 130),
     ],
@@ -262,7 +271,7 @@ def run(script: str, **options: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, **options)  # type: ignore[call-overload]
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["infer", "--help"], ["infer"], ["--version"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["infer", "--help"], ["infer"]])
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     done = run(
         f"""
@@ -285,9 +294,22 @@ def test_help_names_the_commands_and_the_exit_codes(capsys: pytest.CaptureFixtur
     assert "130 interrupted" in capsys.readouterr().out
 
 
-def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    # A checkout that is not installed has no version of its own.
+    monkeypatch.setitem(vars(sepcore), "__version__", "9.8.7")
     assert main(["--version"]) == 0
-    assert capsys.readouterr().out == f"sepcore {sepcore.__version__}\n"
+    assert capsys.readouterr().out == "sepcore 9.8.7\n"
+
+
+def test_the_models_that_can_be_loaded(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models"]) == 0
+    listed = capsys.readouterr().out
+    assert re.search(r"^  mobilenet_v2 +fetched on first use, the default$", listed, re.MULTILINE)
+    assert re.search(r"^  digits +in the package$", listed, re.MULTILINE)
+    for family in families():
+        assert f"\n  {family.family}\n" in listed
+        for arch in family.archs:
+            assert re.search(rf"\b{re.escape(arch)}\b", listed)
 
 
 FAKE_MAIN = f"""

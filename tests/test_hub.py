@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from sepcore import cache, hub, progress
+from sepcore import cache, download, hub, progress
 from sepcore.errors import DownloadError, OptionError, UnsupportedModelError
 from sepcore.image.preprocess import Preprocess
 from sepcore.labels import read_labels
+from sepcore.models import families
 
 WEIGHTS = bytes(range(256)) * 3000
 DIGEST = hashlib.sha256(WEIGHTS).hexdigest()
@@ -138,7 +139,7 @@ def test_a_missing_file_says_so_and_what_to_do(server: Server, tmp_path: Path) -
 
 
 def test_what_is_too_large_is_refused(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "MAX_BYTES", 500_000)
+    monkeypatch.setattr(download, "MAX_BYTES", 500_000)
     assert_refused(tmp_path, "expected at most 500000 bytes")
     server.answer = lambda handler: send(handler, WEIGHTS, None)
     assert_refused(tmp_path, "expected at most 500000 bytes")
@@ -227,14 +228,25 @@ def test_mirrors_and_the_published_address(monkeypatch: pytest.MonkeyPatch) -> N
     assert hub.weights_url(model) == "https://download.pytorch.org/models/mobilenet_v2-b0353104.pth"
 
 
-def test_every_named_model_is_fully_described() -> None:
+def test_only_models_that_a_family_builds_are_offered() -> None:
     assert hub.DEFAULT_MODEL in hub.MODELS
+    archs = {arch for row in families() if row.family.startswith("torchvision ") for arch in row.archs}
+    assert {model.arch for model in hub.MODELS.values()} <= archs
+
+
+def test_every_named_model_is_fully_described() -> None:
     for name, model in hub.MODELS.items():
         assert model.name == name and "@" not in model.arch
         if not model.embedded:
             assert re.fullmatch(r"[0-9a-f]{8,}", model.checksum), model.file
-            assert model.preprocess is not None
         assert read_labels(model.labels)
+
+
+def test_embedded_models_need_neither_network_nor_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEPCORE_WEIGHTS_URL", "https://192.0.2.1")
+    path = hub.fetch("digits", tmp_path / "cache")
+    assert path.is_file() and path.name == "digits.pth"
+    assert not (tmp_path / "cache").exists()
 
 
 def test_unknown_names_are_told_the_nearest() -> None:

@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TextIO
 
 import click
 
-from sepcore.cli import EXIT_PICTURES_FAILED, complain
+from sepcore.cli import EXIT_MODEL, EXIT_PICTURES_FAILED, complain
 from sepcore.cli.results import FORMATS, results_writer
-
-
-def _parse_overrides(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> dict[str, object]:
-    overrides: dict[str, object] = {}
-    for text in values:
-        key, equals, value = text.partition("=")
-        key = key.replace("-", "_")
-        if not equals or not key.isidentifier():
-            raise click.BadParameter(f"expected KEY=VALUE, found {text!r}")
-        if key in overrides or key in ("arch", "labels", "num_threads"):
-            raise click.BadParameter(f"{key} is given twice, or has an option of its own")
-        try:
-            overrides[key] = json.loads(value)
-        except ValueError:
-            overrides[key] = value
-    return overrides
 
 
 def _read_labels(ctx: click.Context, option: click.Parameter, source: str | None) -> list[str] | None:
@@ -46,14 +29,11 @@ def _read_labels(ctx: click.Context, option: click.Parameter, source: str | None
     "-m", "--model", default="mobilenet_v2", show_default=True, help="A model file, or a name ('sepcore models')."
 )
 @click.option("--arch", help="Architecture of a state dict, where its keys alone do not tell.")
-@click.option(
-    "--option",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    callback=_parse_overrides,
-    help="What a state dict does not say, as padding=same or negative_slope=0.1; may be repeated.",
-)
+@click.option("--activation", help="Activation of a state dict, where it is not the family's own.")
+@click.option("--leaky-slope", type=float, help="Slope of a state dict's LeakyReLU.")
+@click.option("--padding", help="'same' for TensorFlow's padding, 'symmetric' for PyTorch's.")
+@click.option("--bn-eps", type=float, help="Epsilon of a state dict's BatchNorm.")
+@click.option("--input-size", type=click.IntRange(min=1), help="Side of the square that pictures are cropped to.")
 @click.option("--labels", callback=_read_labels, help="Class names: imagenet1k, digits, or a .txt, .csv or .json file.")
 @click.option("-k", "--topk", type=click.IntRange(min=1), default=5, show_default=True, help="Classes per picture.")
 @click.option("-b", "--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Pictures per call.")
@@ -68,13 +48,14 @@ def infer(
     images: tuple[str, ...],
     model: str,
     arch: str | None,
-    overrides: dict[str, object],
+    input_size: int | None,
     labels: list[str] | None,
     topk: int,
     batch_size: int,
     threads: int | None,
     results_format: str,
     results_file: TextIO | None,
+    **overrides: str | float | None,
 ) -> None:
     """Name what is in pictures.
 
@@ -89,7 +70,12 @@ def infer(
     from sepcore.image.batches import classify_files
     from sepcore.progress import ProgressBar
 
-    net = load(model, arch=arch, num_threads=threads, labels=labels, **overrides)
+    chosen = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        net = load(model, arch=arch, num_threads=threads, labels=labels, input_size=input_size, **chosen)
+    except OSError as error:
+        complain(str(error))
+        click.get_current_context().exit(EXIT_MODEL)
     stream = results_file or sys.stdout
     failed = 0
     # Results that appear on the same terminal are progress enough.
