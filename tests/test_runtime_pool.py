@@ -1,4 +1,4 @@
-"""The thread pool: every tile exactly once, steps in order, any number of threads and callers, workers asleep or absent."""
+"""The thread pool: every tile exactly once, steps in order, any number of callers, and of workers awake or asleep."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from toy_programs import Layers, Toy, c_function, compiled, counting_row
+from toy_programs import Layers, Toy, c_callable, c_function, compiled, counting_row
 
 from sepcore.kernels import isa as isas
 from sepcore.kernels import step
@@ -214,36 +214,29 @@ def test_runs_that_workers_slow_down_are_made_alone_for_a_while(pool: Pool) -> N
 
 
 def test_programs_run_in_one_float_mode_and_leave_their_callers_alone(pool: Pool) -> None:
-    from numba import cfunc, types
-
     from sepcore.kernels.runtime.prim import float_modes_of
     from sepcore.kernels.words import load_float, load_word, store_float
 
-    float_mode, set_float_mode, run_mode = float_modes_of(isas.chosen().machine)
+    float_mode, set_float_mode, _ = float_modes_of(isas.chosen().machine)
 
     def square(at: int, tile: int, thread: int, image: int) -> None:
         x = load_float(load_word(at + 8 * step.X))
         store_float(load_word(at + 8 * step.OUT) + 4 * tile, x * x)
 
-    @cfunc(types.int64())
-    def get() -> int:
-        return float_mode()
-
-    @cfunc(types.void(types.int64))
-    def put(mode: int) -> None:
-        set_float_mode(mode)
+    get = c_callable(lambda: float_mode(), "int64()")
+    put = c_callable(lambda mode: set_float_mode(mode), "void(int64)")
 
     tiny = np.array([1e-21], np.float32)  # its square is a denormal
     out = np.ones(64, np.float32)
     row = {step.CODE: compiled(square).address, step.TILES: 64, step.X: tiny.ctypes.data, step.OUT: out.ctypes.data}
     toy = Toy([row] * 50, threads=2)
-    before = get.ctypes()
+    before = get()
     assert (tiny * tiny)[0] > 0
     for threads in (1, 2):
         out[:] = 1
         pool.run(toy.request, threads)
         np.testing.assert_array_equal(out, 0)
-        assert get.ctypes() == before
+        assert get() == before
         assert (tiny * tiny)[0] > 0
     # A caller with another rounding mode: results are the same, and the mode is still the caller's afterwards.
     third = np.array([1.0 / 3.0], np.float32)
@@ -253,10 +246,10 @@ def test_programs_run_in_one_float_mode_and_leave_their_callers_alone(pool: Pool
     toy = Toy([row], threads=2)
     toward_zero = before | (3 << 13 if isas.chosen().machine == "x86_64" else 3 << 22)
     for threads in (1, 2):
-        put.ctypes(toward_zero)
+        put(toward_zero)
         pool.run(toy.request, threads)
-        after = get.ctypes()
-        put.ctypes(before)
+        after = get()
+        put(before)
         assert after == toward_zero
         np.testing.assert_array_equal(out, np.repeat(squared, out.size))
 

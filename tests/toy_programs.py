@@ -101,7 +101,7 @@ class Layers(Toy):
 
     def set_input(self, seed: int) -> Words:
         """Fill the input with integers that depend on ``seed``; returns what the last step has to give."""
-        x = np.random.default_rng(seed).integers(0, 99, self.maps[0].shape)
+        x: Words = np.random.default_rng(seed).integers(0, 99, self.maps[0].shape)
         self.maps[0], self.maps[1] = x, -1
         for layer in range(self.layers):
             x = 3 * x + np.roll(x, -SHIFT, axis=1) + layer
@@ -109,7 +109,8 @@ class Layers(Toy):
 
     @property
     def output(self) -> Words:
-        return self.maps[self.layers % 2]
+        output: Words = self.maps[self.layers % 2]
+        return output
 
 
 def address(array: NDArray[Any]) -> int:
@@ -126,6 +127,13 @@ def counting_row(out: Words, threads: Words | None = None) -> dict[int, int]:
     if threads is not None:
         row |= {step.EXTRA: address(threads), step.EXTRA_IMAGE: threads.strides[0]}
     return row
+
+
+def c_callable(function: Callable[..., Any], signature: str) -> Any:
+    """``function`` compiled by Numba for a signature, called through ctypes."""
+    from numba import cfunc
+
+    return cfunc(signature, nopython=True)(function).ctypes
 
 
 def c_function(name: str) -> int:
