@@ -6,7 +6,7 @@ It must not know a network.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -65,7 +65,7 @@ def _is_number(found: Any) -> bool:
     return isinstance(found, (int, float)) and not isinstance(found, bool) and math.isfinite(found)
 
 
-_ALLOWED = {
+_ALLOWED: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "activation": (f"one of {', '.join(ACTIVATIONS)}", lambda found: isinstance(found, str) and found in ACTIVATIONS),
     "bn_eps": ("a positive number", lambda found: _is_number(found) and found > 0),
     "padding": (f"one of {', '.join(PADDINGS)}", lambda found: isinstance(found, str) and found in PADDINGS),
@@ -89,7 +89,7 @@ def overridden(
     chosen = replace(conventions, **overrides)
     if chosen.activation == "leaky_relu" and chosen.leaky_slope is None:
         raise OptionError(
-            f"leaky_slope: {family} with leaky ReLU: the slope is not in the file and was not given; pass the one it was "
+            f"leaky_slope: the slope of {family}'s leaky ReLU is not in the file and was not given; pass the one it was "
             "trained with, such as leaky_slope=0.1 (leaky_slope=0 is a plain ReLU)"
         )
     if chosen.activation != "leaky_relu" and chosen.leaky_slope is not None:

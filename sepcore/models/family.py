@@ -1,4 +1,4 @@
-"""What a family file fills in: its stage table, its named variants with their defaults, and the function that builds it.
+"""What a family file fills in: a stage table, the named variants with their defaults, the function that builds them.
 
 It must not know any single family, nor how a state dict is held against one.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sepcore.image.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from sepcore.models.conventions import OVERRIDES, Conventions
@@ -66,7 +66,7 @@ class Variant:
 
     arch: str
     preprocess: Preprocess
-    conventions: Conventions = Conventions()
+    conventions: Conventions = field(default_factory=Conventions)
     width: float | None = None
     depth: float = 1.0
     features: int | None = None

@@ -137,9 +137,7 @@ class Network:
             attrs = {"slope": float(self.conventions.leaky_slope or 0.0)}
         return Map(self.add(op, (x.value,), path, **attrs), x.channels)
 
-    def conv_bn(
-        self, x: Map, layer: Layer, *, activation: str | None = None, linear: bool = False, **conv: Any
-    ) -> Map:
+    def conv_bn(self, x: Map, layer: Layer, *, activation: str | None = None, linear: bool = False, **conv: Any) -> Map:
         """Convolution, BatchNorm and, unless ``linear``, an activation (``activation``, or the network's own)."""
         x = self.batch_norm(self.conv(x, layer.conv, **conv), layer.bn)
         return x if linear else self.activation(x, layer.act, activation)

@@ -106,7 +106,9 @@ def _check_known(arch: str, what: str) -> None:
     if arch not in names:
         close = difflib.get_close_matches(arch, names, n=3)
         meant = f"; did you mean {' or '.join(close)}?" if close else ""
-        raise OptionError(f"{what}: expected a network that sepcore knows (see `sepcore models`), found {arch!r}{meant}")
+        raise OptionError(
+            f"{what}: expected a network that sepcore knows (see `sepcore models`), found {arch!r}{meant}"
+        )
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,10 @@ FAMILIES = (
         bias=True,
     ),
     _family(
-        "Large-RW", LARGE_RW, (_variant("mobilenetv3_rw", width=1.0), _variant("mobilenetv3_large_rw")), _SQUEEZE_RW,
+        "Large-RW",
+        LARGE_RW,
+        (_variant("mobilenetv3_rw", width=1.0), _variant("mobilenetv3_large_rw")),
+        _SQUEEZE_RW,
         bias=False,
     ),
     _family("Large-Minimal", LARGE_MINIMAL, (_tf_minimal("tf_mobilenetv3_large_minimal_100"),), bias=True),

@@ -63,9 +63,7 @@ def _family(size: str, stages: tuple[Stage, ...]) -> Family:
         name=f"torchvision MobileNetV3-{size.capitalize()}",
         keys=r"features\.\d+\.(block\.|\d\.)|classifier\.",
         build=partial(_build, stages=stages),
-        variants=(
-            Variant(f"mobilenet_v3_{size}", Preprocess(), Conventions(activation="hardswish", bn_eps=1e-3)),
-        ),
+        variants=(Variant(f"mobilenet_v3_{size}", Preprocess(), Conventions(activation="hardswish", bn_eps=1e-3)),),
     )
 
 

@@ -98,7 +98,9 @@ class Weights:
         """Paths of the linear layers at or under ``prefix``, in the file's order."""
         path = re.compile(re.escape(prefix) + r"(\..+)?\.weight")
         return [
-            key.removesuffix(".weight") for key, array in self._tensors.items() if path.fullmatch(key) and array.ndim == 2
+            key.removesuffix(".weight")
+            for key, array in self._tensors.items()
+            if path.fullmatch(key) and array.ndim == 2
         ]
 
     def expect_all_taken(self) -> None:
