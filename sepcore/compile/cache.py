@@ -163,7 +163,7 @@ class ObjectCache:
 
 
 def open_cache(cache_dir: Path | None = None) -> ObjectCache:
-    """The cache in ``cache_dir``, SEPCORE_CACHE_DIR or the user's folder; SEPCORE_PREBUILT_CACHE_DIR is searched first."""
+    """The cache in ``cache_dir``, SEPCORE_CACHE_DIR or the user's folder, behind SEPCORE_PREBUILT_CACHE_DIR."""
     base = cache_dir or env_cache_dir() or _user_cache_dir()
     prebuilt = env_prebuilt_cache_dir()
     return ObjectCache(base / "kernels" if base else None, prebuilt / "kernels" if prebuilt else None)
