@@ -132,6 +132,54 @@ def test_integer_arrays_may_be_empty_on_the_way() -> None:
     assert infer_shapes(graph, {"x": (2, 3)})[graph.outputs[0]].shape == (6,)
 
 
+def test_only_small_values_are_computed_ahead() -> None:
+    def computed(elements: int) -> bool:
+        builder = GraphBuilder("net")
+        x = builder.input("x", (1,))
+        big = builder.add("expand", [builder.constant("one", np.ones(1, np.float32))], shape=(elements,))
+        return "expand" not in [node.op for node in specialise(builder.build([builder.add("add", [x, big])]), {}).nodes]
+
+    assert computed(1 << 14)
+    assert not computed((1 << 14) + 1)
+
+
+def test_constants_that_are_big_do_not_count_as_known() -> None:
+    def computed(elements: int) -> bool:
+        builder = GraphBuilder("net")
+        big = builder.constant("big", np.ones(elements, np.float32))
+        graph = builder.build([builder.add("reduce_sum", [big], axes=(0,))])
+        return not specialise(graph, {}).nodes
+
+    assert computed(1 << 14)
+    assert not computed((1 << 14) + 1)
+
+
+def test_pads_by_arithmetic() -> None:
+    builder = GraphBuilder("net")
+    x = builder.input("x", ("n", "l"))
+    pads = listed(builder, scalar(builder, 0), scalar(builder, 1), scalar(builder, 0), length(builder, x, 1))
+    special = specialise(builder.build([builder.add("pad", [x, pads])]), {"x": (2, 3)})
+    (node,) = special.nodes
+    assert node.inputs == ("x",)
+    assert node.attrs["pads"] == ((0, 0), (1, 3))
+
+
+def test_an_input_shape_that_is_no_shape_is_refused() -> None:
+    builder = GraphBuilder("net")
+    x, target = builder.input("x", (6,)), builder.constant("target", np.array([[2, 3]]))
+    with pytest.raises(GraphError, match="integers along one axis"):
+        infer_shapes(builder.build([builder.add("reshape", [x, target])]), {})
+    builder = GraphBuilder("net")
+    x, size = builder.input("x", (1, 1, 2, 2)), ints(builder, 4)
+    y = builder.add("resize", [x, size], mode="nearest", coordinate="asymmetric")
+    with pytest.raises(GraphError, match=r"two positive integers \(y, x\), found \(4,\)"):
+        infer_shapes(builder.build([y]), {})
+    builder = GraphBuilder("net")
+    x = builder.input("x", (6,))
+    with pytest.raises(GraphError, match=r"0 only where x \[6\] has an axis, found \[6, 0\]"):
+        infer_shapes(builder.build([builder.add("reshape", [x, ints(builder, 6, 0)])]), {})
+
+
 def test_nothing_big_is_computed_ahead() -> None:
     builder = GraphBuilder("net")
     huge = builder.add("constant_of_shape", [ints(builder, 2**40, 2**20)], dtype="int64")
@@ -209,6 +257,8 @@ def test_nodes_become_static(op: str, attrs: dict[str, Any], expected: tuple[str
         ("avg_pool2d", {"kernel": (6, 8), "divisor": 3}),
         ("avg_pool2d", {"kernel": (6, 8), "padding": (1, 0, 0, 0), "strides": (9, 9)}),
         ("avg_pool2d", {"kernel": (5, 8), "strides": (9, 9)}),
+        ("avg_pool2d", {"kernel": (6, 8), "padding": (0, 0, 6, 0), "strides": (7, 9)}),
+        ("adaptive_avg_pool2d", {"output_size": (3, 3)}),
     ],
 )
 def test_other_poolings_stay(op: str, attrs: dict[str, Any]) -> None:

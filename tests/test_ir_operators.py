@@ -93,6 +93,22 @@ def test_conv_transpose2d() -> None:
     assert extra == [[[[[6, 15, 107, 25, 205, 5]]]]]
 
 
+def test_dilated_and_cropped_conv_transpose2d() -> None:
+    weight = [[[[1, 10, 100]]]]
+    assert run("conv_transpose2d", [[[[[1, 2]]]], weight], dilation=(1, 2)) == [[[[[1, 2, 10, 20, 100, 200]]]]]
+    column = [[[[1], [2]]]]
+    weight = [[[[1], [10], [100]]]]
+    dilated = run("conv_transpose2d", [column, weight], dilation=(2, 1))
+    assert dilated == [[[[[1], [2], [10], [20], [100], [200]]]]]
+    cropped = run("conv_transpose2d", [column, weight], padding=(1, 0, 2, 0))
+    assert cropped == [[[[[12]]]]]
+    beyond = run("conv_transpose2d", [column, weight], strides=(3, 1), output_padding=(2, 0))
+    assert beyond == [[[[[1], [10], [100], [2], [20], [200], [0], [0]]]]]
+    batch = [[[[1]], [[2]]], [[[3]], [[4]]]]
+    grouped = run("conv_transpose2d", [batch, [[[[1]], [[10]]], [[[1]], [[100]]]], [0, 0, 0, 5]], groups=2)
+    assert grouped == [[[[[1]], [[10]], [[2]], [[205]]], [[[3]], [[30]], [[4]], [[405]]]]]
+
+
 def test_refused_convolutions() -> None:
     assert "expected 8 channels (1 groups of 8), found 4" in refusal("conv2d", [(1, 4, 5, 5), (2, 8, 3, 3)])
     assert "divisible by 2 groups, found 3" in refusal("conv2d", [(1, 4, 5, 5), (3, 2, 3, 3)], groups=2)
@@ -106,6 +122,9 @@ def test_refused_convolutions() -> None:
     assert "padding" in refusal("conv2d", [(1, 1, 5, 5), (1, 1, 1, 1)], padding="valid")
     assert "activation" in refusal("conv2d", [(1, 1, 5, 5), (1, 1, 1, 1)], activation=("gelu",))
     assert "too small" in refusal("conv_transpose2d", [(1, 1, 1, 1), (1, 1, 2, 2)], padding=(1, 0, 1, 0))
+    assert "3 channels, divisible by 1 groups, found 2" in refusal("conv_transpose2d", [(1, 2, 4, 4), (3, 1, 2, 2)])
+    shapes = [(1, 3, 4, 4), (3, 1, 2, 2)]
+    assert "divisible by 2 groups, found 3" in refusal("conv_transpose2d", shapes, groups=2)
 
 
 def test_mixed_dtypes_are_refused() -> None:
@@ -126,6 +145,10 @@ def test_products() -> None:
     assert "a last axis of 3, found [2, 4]" in refusal("linear", [(2, 4), (5, 3)])
     assert "4 rows" in refusal("matmul", [(2, 4), (3, 5)])
     assert "broadcast" in refusal("matmul", [(2, 3, 4), (3, 4, 5)])
+    assert "at least one axis each" in refusal("matmul", [(), (3,)])
+    assert run("matmul", [[1, 10], [3, 4]]) == [43]
+    assert run("matmul", [[1, 10], [[1, 2], [3, 4]]]) == [[31, 42]]
+    assert run("matmul", [[[1, 10]], [[1, 2], [3, 4]]]) == [[[31, 42]]]
 
 
 # pooling and reduction
@@ -149,6 +172,16 @@ def test_what_an_average_counts() -> None:
     ceil: dict[str, Any] = {"kernel": (1, 2), "strides": (1, 2), "ceil_mode": True}
     assert run("avg_pool2d", [[[[[4, 8, 6]]]]], **ceil) == [[[[[6, 6]]]]]
     assert run("avg_pool2d", [[[[[4, 8]]]]], padding=(0, 1, 0, 0), **ceil) == [[[[[2, 8]]]]]
+
+
+def test_the_last_window_of_ceil_mode_starts_in_the_map() -> None:
+    row: list[Any] = [[[[[1, 2, 3, 4, 5]]]]]
+    ceil: dict[str, Any] = {"kernel": (1, 2), "strides": (1, 3), "ceil_mode": True}
+    # Windows at -1, 2 and, if it were not beyond the map, 5.
+    assert run("max_pool2d", row, padding=(0, 1, 0, 1), **ceil) == [[[[[1, 4]]]]]
+    # Windows at -2, 1 and 4; the last one is cut off.
+    assert run("max_pool2d", row, padding=(0, 2, 0, 0), **ceil) == [[[[[float("-inf"), 3, 5]]]]]
+    assert run("max_pool2d", row, **ceil) == [[[[[2, 5]]]]]
 
 
 def test_adaptive_pools_overlap_where_they_must() -> None:
@@ -208,10 +241,18 @@ def test_functions(op: str, attrs: dict[str, float], x: list[float], expected: l
     assert run(op, [x], **attrs) == [expected]
 
 
+def test_integers_may_be_clamped_but_not_squashed() -> None:
+    assert run("clamp", [np.array([-5, 2])], lo=0, hi=1) == [[0, 1]]
+    assert run("relu", [np.array([-5, 2])]) == [[0, 2]]
+    with pytest.raises(GraphError, match="expected a floating dtype"):
+        infer_shapes(graph_of("silu", [np.array([1])])[0], {})
+
+
 def test_prelu_has_a_slope_per_channel() -> None:
     assert run("prelu", [[[[-2], [4]], [[-2], [4]]], [0.5, 2]]) == [[[[-1], [4]], [[-1], [4]]]]
     assert run("prelu", [[[-2, -4]], [0.5, 2]]) == [[[-1, -8]]]
     assert "1 or 3 slopes, found 2" in refusal("prelu", [(1, 3, 2, 2), (2,)])
+    assert "1 or 1 slopes, found 3" in refusal("prelu", [(3,), (3,)])
 
 
 def test_binary_operators() -> None:
@@ -222,6 +263,10 @@ def test_binary_operators() -> None:
     assert run("mod", [np.array([7, -7]), np.array([3])]) == [[1, 2]]
     assert run("less", [[1, 2, 3], [2]]) == [[True, False, False]]
     assert run("where", [np.array([True, False]), [1, 2], [10, 20]]) == [[1, 20]]
+    assert run("div", [np.array([0, 0, 7]), np.array([2, -2, -2])]) == [[0, 0, -3]]
+    assert "input cond: expected bool, found float32" in refusal("where", [(2,), (2,), (2,)])
+    assert "expected bool, found float32" in refusal("logical_and", [(2,), (2,)])
+    assert "expected bool, found float32" in refusal("logical_not", [(2,)])
     assert "broadcast, found [2, 3] and [4]" in refusal("add", [(2, 3), (4,)])
 
 
@@ -236,6 +281,15 @@ def test_joining_and_cutting() -> None:
     assert "differ in axis 0 only, found [2, 3] and [2, 4]" in refusal("concat", [(2, 3), (2, 4)], axis=0)
     assert "expected axes of length 1 or more, found [0]" in refusal("slice", [(3,)], axes=(0,), starts=(3,), ends=(9,))
     assert "other than 0" in refusal("slice", [(3,)], axes=(0,), starts=(0,), ends=(9,), steps=(0,))
+    assert "1 starts, ends" in refusal("slice", [(3,)], axes=(0,), starts=(0, 1), ends=(9,))
+    assert "ends None" in refusal("slice", [(3,)], axes=(0,), starts=(0,))
+    assert "distinct axes of 1, found (1,)" in refusal("slice", [(3,)], axes=(1,), starts=(0,), ends=(1,))
+    assert "distinct axes of 1, found (-2,)" in refusal("slice", [(3,)], axes=(-2,), starts=(0,), ends=(1,))
+    assert "2 sizes with a sum of 3, found (1, 1, 1)" in refusal("split", [(3,)], 2, axis=0, sizes=(1, 1, 1))
+    assert "differ in axis 1 only" in refusal("concat", [(2, 3), (4, 3)], axis=1)
+    assert "differ in axis 0 only" in refusal("concat", [(2, 3), (2,)], axis=0)
+    assert "differ in axis 0 only" in refusal("concat", [(2,), (2, 3)], axis=0)
+    assert run("concat", [[[1, 2]], [[3, 4]], [[5, 6]]], axis=0) == [[[1, 2], [3, 4], [5, 6]]]
 
 
 def test_reshapes() -> None:
@@ -249,6 +303,14 @@ def test_reshapes() -> None:
     assert "a shape of the 6 elements of [2, 3], found [4, -1]" in refusal("reshape", [(2, 3)], shape=(4, -1))
     assert "found [-1, -1]" in refusal("reshape", [(2, 3)], shape=(-1, -1))
     assert "found [7]" in refusal("reshape", [(2, 3)], shape=(7,))
+    assert "found [-2, -3]" in refusal("reshape", [(2, 3)], shape=(-2, -3))
+    assert "found [-1, -2]" in refusal("reshape", [(2, 3)], shape=(-1, -2))
+    assert "found [-1, 0]" in refusal("reshape", [(2, 3)], shape=(-1, 0))
+    assert "found [0, 6]" in refusal("reshape", [(2, 3)], shape=(0, 6))
+    assert run("flatten", [7], start_axis=0) == [[7]]
+    assert "an axis up to 0, found 1" in refusal("flatten", [(2, 3)], start_axis=1, end_axis=0)
+    assert "found [-1, 2, 3]" in refusal("expand", [(2, 3)], shape=(-1, 2, 3))
+    assert run("expand", [[1, 2]], shape=(1,)) == [[1, 2]]
     assert "all 2 axes" in refusal("transpose", [(2, 3)], perm=(0,))
     assert "broadcasts to, found [3, 3]" in refusal("expand", [(2, 3)], shape=(3, 3))
     assert "a shape, here or as an input, found neither" in refusal("reshape", [(2, 3)])
@@ -262,6 +324,8 @@ def test_pads() -> None:
     assert run("pad", [row], pads=((0, 0), (2, 1)), mode="edge") == [[[1, 1, 1, 2, 3, 3]]]
     assert "less than 3" in refusal("pad", [(1, 3)], pads=((0, 0), (3, 0)), mode="reflect")
     assert "a pair per axis of 2" in refusal("pad", [(1, 3)], pads=((0, 0),))
+    assert "a pair per axis of 2, found none" in refusal("pad", [(1, 3)])
+    assert "none below 0 in mode 'edge'" in refusal("pad", [(1, 3)], pads=((0, 0), (-1, 0)), mode="edge")
 
 
 def test_channel_shuffle() -> None:
@@ -298,6 +362,11 @@ def test_bilinear_resize() -> None:
     single: dict[str, Any] = {"mode": "bilinear", "output_size": (1, 1)}
     assert run("resize", row, coordinate="half_pixel", **single) == [[[[[4]]]]]
     assert run("resize", row, coordinate="pytorch_half_pixel", **single) == [[[[[0]]]]]
+    assert run("resize", row, coordinate="pytorch_half_pixel", **half) == [[[[[0, 2, 6, 8]]]]]
+    assert run("resize", row, coordinate="align_corners", **single) == [[[[[0]]]]]
+    column: list[Any] = [[[[[0, 10], [8, 18]]]]]
+    tall = run("resize", column, mode="bilinear", coordinate="half_pixel", output_size=(4, 2))
+    assert tall == [[[[[0, 10], [2, 12], [6, 16], [8, 18]]]]]
 
 
 def test_scales_give_the_size_and_the_coordinates() -> None:
@@ -322,8 +391,24 @@ def test_shape_arithmetic() -> None:
     assert run("cast", [[-1.7, 2.2]], dtype="int64") == [[-1, 2]]
     with pytest.raises(GraphError, match=r"-3 \.\.\. 2, found 3"):
         run("gather", [[1, 2, 3], np.array([3])])
-    with pytest.raises(GraphError, match="a step other than 0"):
-        run("range", [np.array(1), np.array(6), np.array(0)])
+    with pytest.raises(GraphError, match=r"-3 \.\.\. 2, found -4"):
+        run("gather", [[1, 2, 3], np.array([-4, 0])])
+    assert run("gather", [[[1, 2, 3], [4, 5, 6]], np.array([2, 0])], axis=-1) == [[[3, 1], [6, 4]]]
+    assert run("constant_of_shape", [np.array([1, 2])]) == [[[0, 0]]]
+    assert run("constant_of_shape", [np.array([0])]) == [[]]
+    with pytest.raises(GraphError, match=r"no axis below 0, found \[2, -1\]"):
+        run("constant_of_shape", [np.array([2, -1])])
+    assert run("range", [np.array(3), np.array(0), np.array(-1)]) == [[3, 2, 1]]
+    assert run("range", [np.array(3), np.array(0), np.array(1)]) == [[]]
+    for bounds in ((1, 6, 0), (1.0, np.inf, 1.0), (np.nan, 2.0, 1.0)):
+        with pytest.raises(GraphError, match="finite bounds and a step other than 0"):
+            run("range", [np.array(bound) for bound in bounds])
+    with pytest.raises(GraphError, match="integers along one axis"):
+        run("constant_of_shape", [np.array(2)])
+    with pytest.raises(GraphError, match="integers along one axis"):
+        run("constant_of_shape", [np.array([2.0])])
+    with pytest.raises(GraphError, match="input indices: expected integers, found float32"):
+        run("gather", [[1, 2, 3], [0]])
 
 
 # cost

@@ -21,13 +21,9 @@ def _channel_shuffle(call: Call) -> bool:
     return call.attr("groups") in (1, call.shape("x")[1])
 
 
-def _reduction(call: Call) -> bool:
-    shape = call.shape("x")
-    return all(shape[axis] == 1 for axis in call.attr("axes"))
-
-
 def _pool(call: Call) -> bool:
-    return call.attr("kernel") == (1, 1) and not any(call.attr("padding")) and call.node.attrs.get("divisor") is None
+    """Without padding only a window of one element keeps the shape."""
+    return not any(call.attr("padding")) and call.node.attrs.get("divisor") is None
 
 
 def _resize(call: Call) -> bool:
@@ -46,10 +42,10 @@ _UNMOVED: dict[str, Callable[[Call], bool]] = {
     "split": _always,
     "slice": _slice,
     "channel_shuffle": _channel_shuffle,
-    "reduce_mean": _reduction,
-    "reduce_sum": _reduction,
-    "reduce_max": _reduction,
-    "reduce_min": _reduction,
+    "reduce_mean": _always,
+    "reduce_sum": _always,
+    "reduce_max": _always,
+    "reduce_min": _always,
     "max_pool2d": _pool,
     "avg_pool2d": _pool,
     "resize": _resize,
