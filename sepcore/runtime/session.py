@@ -123,14 +123,20 @@ class Session:
             raise InputError(f"inputs: expected {len(self.inputs)}, found {len(arrays)}")
         checked = [_checked(value, array) for value, array in zip(self.inputs, arrays)]
         shapes = tuple(array.shape for array in checked)
+        if all(shape and shape[0] == 0 for shape in shapes):
+            return self._nothing(shapes)
         prepared = self._prepared.get(shapes) or self._prepare(shapes)
         outputs = [np.empty(shape, np.float32) for shape in prepared.output_shapes]
-        if prepared.program.batch:
-            context = prepared.context()
-            context.point_at([a.ctypes.data for a in checked], [o.ctypes.data for o in outputs])
-            self._pool.run(context.request, prepared.program.threads)
-            prepared.free.append(context)
+        context = prepared.context()
+        context.point_at([a.ctypes.data for a in checked], [o.ctypes.data for o in outputs])
+        self._pool.run(context.request, prepared.program.threads)
+        prepared.free.append(context)
         return outputs
+
+    def _nothing(self, shapes: tuple[tuple[int, ...], ...]) -> list[Array]:
+        """The outputs for no images."""
+        one = self._prepare(tuple((1, *shape[1:]) for shape in shapes))
+        return [np.empty((0, *shape[1:]), np.float32) for shape in one.output_shapes]
 
     def _prepare(self, shapes: tuple[tuple[int, ...], ...]) -> _Prepared:
         with self._lock:

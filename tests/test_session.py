@@ -1,0 +1,191 @@
+"""Sessions: right results, the same bits however they are asked for, and plain errors."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from networks import golden_graph, small_graph
+
+from sepcore.errors import InputError
+from sepcore.ir.reference import run_reference
+from sepcore.kernels import isa as isas
+from sepcore.options import SessionOptions
+from sepcore.runtime.session import Session
+
+GOLDEN = (
+    "tv__mobilenet_v2", "tv__mobilenet_v3_small", "tv__mobilenet_v3_large", "timm__mobilenetv1_100",
+    "timm__mobilenetv2_050", "timm__mobilenetv3_small_100",
+)  # fmt: skip
+
+
+def random(*shape: int, seed: int = 0) -> Any:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def session() -> Session:
+    return Session(small_graph(), SessionOptions(num_threads=1))
+
+
+@pytest.mark.parametrize("size", [(32, 32), (33, 47), (9, 8), (5, 64), (1, 1), (2, 3)])
+def test_matches_the_reference_at_any_size(session: Session, size: tuple[int, int]) -> None:
+    x = random(2, 3, *size)
+    (expected,) = run_reference(small_graph(), {"input": x})
+    np.testing.assert_allclose(session(x), expected, atol=1e-4 * expected.std())
+
+
+@pytest.mark.parametrize("isa", [i.name for i in isas.available()])
+def test_every_instruction_set(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEPCORE_CPU_ISA", isa)
+    session = Session(small_graph(), SessionOptions(num_threads=2))
+    assert session.isa == isa
+    x = random(3, 3, 30, 26)
+    (expected,) = run_reference(small_graph(), {"input": x})
+    np.testing.assert_allclose(session(x), expected, atol=1e-4 * expected.std())
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", GOLDEN)
+def test_golden_networks(data_dir: Path, name: str) -> None:
+    graph, inputs, logits = golden_graph(data_dir, name)
+    session = Session(graph, SessionOptions(num_threads=2))
+    alone = Session(graph, SessionOptions(num_threads=1))
+    for x, expected in zip(inputs, logits):
+        y = session(x)
+        assert np.abs(y - expected).max() <= 1e-4 * expected.std()
+        np.testing.assert_array_equal(y, alone(x))
+        np.testing.assert_array_equal(y, np.concatenate([alone(image[None]) for image in x]))
+
+
+def test_same_bits_for_any_batch_and_threads() -> None:
+    x = random(5, 3, 40, 36)
+    sessions = [Session(small_graph(), SessionOptions(num_threads=t)) for t in (1, 2, 3)]
+    expected = sessions[0](x)
+    for session in sessions:
+        for _ in range(20):
+            np.testing.assert_array_equal(session(x), expected)
+        np.testing.assert_array_equal(np.concatenate([session(x[i : i + 1]) for i in range(5)]), expected)
+        np.testing.assert_array_equal(session(x[1:4]), expected[1:4])
+
+
+def test_many_threads_on_one_session() -> None:
+    session = Session(small_graph(), SessionOptions(num_threads=2))
+    images = [random(1, 3, 24, 24, seed=i) for i in range(8)]
+    expected = [session(x) for x in images]
+    failures: list[int] = []
+
+    def work(i: int) -> None:
+        for _ in range(100):
+            if not np.array_equal(session(images[i]), expected[i]):
+                failures.append(i)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+
+
+def _in_child(session: Session, x: Any, expected: Any, queue: Any) -> None:
+    queue.put(bool(np.array_equal(session(x), expected)))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_forked_children_run_on() -> None:
+    session = Session(small_graph(), SessionOptions(num_threads=2))
+    x = random(1, 3, 24, 24)
+    expected = session(x)
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    children = [context.Process(target=_in_child, args=(session, x, expected, queue)) for _ in range(4)]
+    for child in children:
+        child.start()
+    assert [queue.get(timeout=60) for _ in children] == [True] * 4
+    for child in children:
+        child.join(60)
+    np.testing.assert_array_equal(session(x), expected)
+
+
+def test_input_is_untouched_and_output_is_the_callers(session: Session) -> None:
+    x = random(1, 3, 32, 32)
+    x.flags.writeable = False
+    before = x.copy()
+    first = session(x)
+    kept = first.copy()
+    session(-x)
+    np.testing.assert_array_equal(x, before)
+    np.testing.assert_array_equal(first, kept)
+    assert first.flags.owndata and first.flags.writeable
+
+
+def test_any_memory_layout(session: Session) -> None:
+    x = random(2, 3, 32, 32)
+    expected = session(x)
+    np.testing.assert_array_equal(session(np.asfortranarray(x)), expected)
+    np.testing.assert_array_equal(session(np.repeat(x, 2, axis=3)[..., ::2]), expected)
+
+
+def test_nan_stays_in_its_image(session: Session) -> None:
+    x = random(2, 3, 32, 32)
+    expected = session(x)
+    x[0, 1, 5, 5] = np.nan
+    y = session(x)
+    assert np.isnan(y[0]).all()
+    np.testing.assert_array_equal(y[1], expected[1])
+    np.testing.assert_array_equal(session(random(2, 3, 32, 32)), expected)
+
+
+def test_empty_batch(session: Session) -> None:
+    assert session(np.empty((0, 3, 32, 32), np.float32)).shape == (0, 7)
+
+
+def test_programs_are_bounded(session: Session) -> None:
+    own = Session(small_graph(), SessionOptions(num_threads=1))
+    for side in range(8, 48):
+        own(random(1, 3, side, side))
+    assert len(own._prepared) <= 16
+
+
+@pytest.mark.parametrize(
+    ("x", "words"),
+    [
+        (np.zeros((1, 3, 32, 32)), ("float32", "float64")),
+        (np.zeros((3, 32, 32), np.float32), ("4 axes", "(3, 32, 32)")),
+        (np.zeros((1, 4, 32, 32), np.float32), ("(n, 3, h, w)", "(1, 4, 32, 32)")),
+        (np.zeros((1, 3, 0, 32), np.float32), ("(n, 3, h, w)", "(1, 3, 0, 32)")),
+        ([[1.0]], ("numpy array", "list")),
+    ],
+)
+def test_wrong_inputs(session: Session, x: Any, words: tuple[str, ...]) -> None:
+    with pytest.raises(InputError) as caught:
+        session(x)
+    for word in ("input", *words):
+        assert word in str(caught.value)
+
+
+def test_wrong_count(session: Session) -> None:
+    with pytest.raises(InputError, match="expected 1, found 2"):
+        session(random(1, 3, 8, 8), random(1, 3, 8, 8))
+
+
+def test_onnxruntime_spelling(session: Session) -> None:
+    x = random(1, 3, 32, 32)
+    (name,) = [v.name for v in session.get_outputs()]
+    np.testing.assert_array_equal(session.run(None, {"input": x})[0], session(x))
+    np.testing.assert_array_equal(session.run([name], {"input": x})[0], session(x))
+    with pytest.raises(InputError, match="found 'nothing'"):
+        session.run(["nothing"], {"input": x})
+    with pytest.raises(InputError, match="expected input"):
+        session.run(None, {"image": x})
+
+
+def test_inputs_and_outputs_are_described(session: Session) -> None:
+    assert [v.shape for v in session.inputs] == [("n", 3, "h", "w")]
+    assert [v.shape for v in session.outputs] == [("n", 7)]
