@@ -25,6 +25,7 @@ from sepcore.cli import main
 from sepcore.cli.infer import infer
 from sepcore.errors import DownloadError, FormatError, OptionError, UnsupportedModelError
 from sepcore.image.preprocess import Preprocess
+from sepcore.kernels import isa
 from sepcore.models import families
 
 CHECKOUT = Path(__file__).parent.parent
@@ -199,7 +200,6 @@ def test_a_picture_on_standard_input(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "Usage"),
         (["infer"], "Missing argument 'IMAGE...'"),
         (["infre", "a.png"], "No such command 'infre'"),
         (["infer", "a.png", "--topk", "0"], "--topk"),
@@ -285,10 +285,17 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     assert done.stdout.splitlines()[-1] == "heavy: []", done.stderr
 
 
+def test_without_a_command_the_commands_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    # click before 8.2 calls this help, later ones wrong usage.
+    assert main([]) in (0, 2)
+    captured = capsys.readouterr()
+    assert "Commands:" in captured.out + captured.err
+
+
 def test_help_names_the_commands_and_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     listed = capsys.readouterr().out
-    for command in ("infer", "models"):
+    for command in ("infer", "models", "doctor"):
         assert re.search(rf"^  {command} ", listed, re.MULTILINE)
     assert main(["infer", "-h"]) == 0
     assert "130 interrupted" in capsys.readouterr().out
@@ -299,6 +306,24 @@ def test_the_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
     monkeypatch.setitem(vars(sepcore), "__version__", "9.8.7")
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == "sepcore 9.8.7\n"
+
+
+def test_the_doctor_explains_what_was_chosen(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SEPCORE_CACHE_DIR", str(tmp_path / "c\x1bache"))
+    monkeypatch.setenv("SEPCORE_CPU_ISA", isa.available()[-1].name)
+    monkeypatch.setenv("SEPCORE_NUM_THREADS", "3")
+    assert main(["doctor"]) == 0
+    report = capsys.readouterr().out
+    assert f"\n  numpy {np.__version__}\n" in report
+    assert f"\n  chosen: {isa.available()[-1].name}\n" in report
+    assert "threads: 3, as SEPCORE_NUM_THREADS says" in report
+    assert report.endswith(f"\n  {tmp_path}/c\\x1bache\n")
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setenv("SEPCORE_CPU_ISA", "mmx")
+    assert main(["doctor"]) == 2
+    assert "found 'mmx'" in capsys.readouterr().err
 
 
 def test_the_models_that_can_be_loaded(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TextIO
+from typing import Any, TextIO
 
 import click
 
@@ -55,7 +55,7 @@ def infer(
     threads: int | None,
     results_format: str,
     results_file: TextIO | None,
-    **overrides: str | float | None,
+    **overrides: Any,
 ) -> None:
     """Name what is in pictures.
 
