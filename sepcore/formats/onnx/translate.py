@@ -134,7 +134,7 @@ class _Translation:
         return [made] if isinstance(made, Operand) else made
 
     def _bind(self, step: Step, bound: Sequence[tuple[str, Operand]]) -> None:
-        """Add the step's nodes, with the file's names for the values that the file names."""
+        """Add the step's nodes, with the file's names for the values that the file names and the node of the first."""
         names: dict[str, str] = {}
         fresh = {name for node in step.made for name in node.outputs}
         for name, operand in bound:
@@ -146,11 +146,11 @@ class _Translation:
                 self._known[name] = replace(operand, name=name)
             else:
                 self._known[name] = operand
-        last = step.made[-1].name if step.made else ""
+        first = next(iter(names), None)
         for node in step.made:
             self._nodes.append(
                 node.with_(
-                    name=step.node.name if node.name == last else node.name,
+                    name=step.node.name if first in node.outputs else node.name,
                     inputs=tuple(names.get(name, name) for name in node.inputs),
                     outputs=tuple(names.get(name, name) for name in node.outputs),
                 )

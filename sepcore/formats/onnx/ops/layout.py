@@ -152,15 +152,29 @@ def _pad(step: Step) -> Operand:
     if mode not in ("constant", "reflect", "edge"):
         raise UnsupportedError(f"mode {mode!r}; sepcore has constant, reflect and edge")
     value = step.constant_number(2, "the value") if step.has(2) else 0.0
-    if step.input(1).content is None and not step.has(3):
-        return step.emit("pad", x, step.input(1), mode=mode, value=value)
-    flat = step.constant_integers(1, "the padding")
     axes = step.axes(step.constant_integers(3, "the axes"), x.rank) if step.has(3) else tuple(range(x.rank))
+    if step.input(1).content is None:
+        return step.emit("pad", x, _computed_pads(step, axes, x.rank), mode=mode, value=value)
+    flat = step.constant_integers(1, "the padding")
     if len(flat) != 2 * len(axes):
         raise step.error("the padding", f"{2 * len(axes)} numbers", str(flat))
     given = dict(zip(axes, zip(flat[: len(axes)], flat[len(axes) :])))
     pads = tuple(given.get(axis, (0, 0)) for axis in range(x.rank))
     return step.emit("pad", x, pads=pads, mode=mode, value=value)
+
+
+def _computed_pads(step: Step, axes: tuple[int, ...], rank: int) -> Operand:
+    """Padding that follows from shapes, for all axes: those that are not named take a zero that is put behind it."""
+    flat = step.input(1)
+    if flat.shape != (2 * len(axes),):
+        raise step.error("the padding", f"{2 * len(axes)} numbers", f"the shape {flat.shape}")
+    if axes == tuple(range(rank)):
+        return flat
+    padded = step.emit("concat", flat, step.constant([0], flat.dtype), axis=0)
+    places = [axes.index(axis) if axis in axes else None for axis in range(rank)]
+    befores = [2 * len(axes) if place is None else place for place in places]
+    afters = [2 * len(axes) if place is None else place + len(axes) for place in places]
+    return step.emit("gather", padded, step.constant(befores + afters, "int64"), axis=0)
 
 
 def _expand(step: Step) -> Operand:

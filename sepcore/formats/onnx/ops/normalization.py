@@ -17,20 +17,21 @@ def _batch(step: Step) -> Operand:
     step.ignore("momentum")
     for position, what in enumerate(("scale", "bias", "mean", "variance"), 1):
         step.content(position, f"the {what}")
-    return step.emit("batch_norm", *step.inputs(), eps=step.number("epsilon", 1e-5)) if x.rank > 1 else _rank(step, x)
+    if x.rank < 2:
+        raise step.error("input 0", "at least two axes (n, c, ...)", str(x.rank))
+    return step.emit("batch_norm", *step.inputs(), eps=step.number("epsilon", 1e-5))
 
 
-def _rank(step: Step, x: Operand) -> Operand:
-    raise step.error("input 0", "at least two axes (n, c, ...)", str(x.rank))
+def _deviation(step: Step, x: Operand, axes: tuple[int, ...]) -> Operand:
+    """sqrt(mean(x * x) + eps) over ``axes``."""
+    mean = step.emit("reduce_mean", step.emit("mul", x, x), axes=axes, keepdims=True)
+    return step.emit("sqrt", step.emit("add", mean, step.constant(step.number("epsilon", 1e-5), x.dtype)))
 
 
-def _normalised(step: Step, x: Operand, axes: tuple[int, ...], eps: float, *, centred: bool = True) -> Operand:
-    """(x - mean) / sqrt(variance + eps) over ``axes``; without the mean where not ``centred``."""
-    if centred:
-        x = step.emit("sub", x, step.emit("reduce_mean", x, axes=axes, keepdims=True))
-    variance = step.emit("reduce_mean", step.emit("mul", x, x), axes=axes, keepdims=True)
-    deviation = step.emit("sqrt", step.emit("add", variance, step.constant(eps, x.dtype)))
-    return step.emit("div", x, deviation)
+def _normalised(step: Step, x: Operand, axes: tuple[int, ...]) -> Operand:
+    """(x - mean) / sqrt(variance + eps) over ``axes``."""
+    centred = step.emit("sub", x, step.emit("reduce_mean", x, axes=axes, keepdims=True))
+    return step.emit("div", centred, _deviation(step, centred, axes))
 
 
 def _per_channel(step: Step, parameter: Operand, rank: int) -> Operand:
@@ -47,7 +48,7 @@ def _instance(step: Step) -> Operand:
     x, scale, bias = step.inputs()
     if x.rank < 3:
         raise step.error("input 0", "at least three axes (n, c, ...)", str(x.rank))
-    normalised = _normalised(step, x, tuple(range(2, x.rank)), step.number("epsilon", 1e-5))
+    normalised = _normalised(step, x, tuple(range(2, x.rank)))
     return _scaled_and_shifted(step, normalised, scale, bias)
 
 
@@ -59,28 +60,32 @@ def _group(step: Step) -> Operand:
     step.ignore("stash_type")
     groups = step.integer("num_groups")
     grouped = reshaped(step, x, (0, groups, -1))
-    normalised = _normalised(step, grouped, (2,), step.number("epsilon", 1e-5))
+    normalised = _normalised(step, grouped, (2,))
     if step.opset < 21:
         normalised = _scaled_and_shifted(step, normalised, scale, bias)
     back = step.emit("reshape", normalised, step.emit("shape", x))
     return back if step.opset < 21 else _scaled_and_shifted(step, back, scale, bias)
 
 
-def _layer(step: Step) -> Operand:
-    x, scale, bias = step.input(0), step.input(1), step.optional(2)
+def _last_axes(step: Step, x: Operand) -> tuple[int, ...]:
     step.ignore("stash_type")
-    first = step.axis(step.integer("axis", -1), x.rank)
-    normalised = _normalised(step, x, tuple(range(first, x.rank)), step.number("epsilon", 1e-5))
-    scaled = step.emit("mul", normalised, scale)
-    return scaled if bias is None else step.emit("add", scaled, bias)
+    return tuple(range(step.axis(step.integer("axis", -1), x.rank), x.rank))
+
+
+def _layer(step: Step) -> list[Operand]:
+    """The normalised input, and what it was normalised with: the mean and the reciprocal deviation."""
+    x, scale, bias = step.input(0), step.input(1), step.optional(2)
+    axes = _last_axes(step, x)
+    mean = step.emit("reduce_mean", x, axes=axes, keepdims=True)
+    centred = step.emit("sub", x, mean)
+    deviation = _deviation(step, centred, axes)
+    y = step.emit("mul", step.emit("div", centred, deviation), scale)
+    return [y if bias is None else step.emit("add", y, bias), mean, step.emit("reciprocal", deviation)]
 
 
 def _root_mean_square(step: Step) -> Operand:
     x, scale = step.inputs()
-    step.ignore("stash_type")
-    first = step.axis(step.integer("axis", -1), x.rank)
-    axes = tuple(range(first, x.rank))
-    return step.emit("mul", _normalised(step, x, axes, step.number("epsilon", 1e-5), centred=False), scale)
+    return step.emit("mul", step.emit("div", x, _deviation(step, x, _last_axes(step, x))), scale)
 
 
 OPERATORS = (
