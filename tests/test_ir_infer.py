@@ -12,6 +12,7 @@ from sepcore.ir.graph import Graph, GraphBuilder, Value
 from sepcore.ir.infer import infer_shapes, specialise
 from sepcore.ir.reference import run_reference
 from sepcore.ir.verify import verify
+from sepcore.passes.fold_constants import fold_constants
 
 
 def noise(*shape: int) -> np.ndarray:
@@ -185,6 +186,21 @@ def test_nothing_big_is_computed_ahead() -> None:
     huge = builder.add("constant_of_shape", [ints(builder, 2**40, 2**20)], dtype="int64")
     graph = builder.build([builder.add("reduce_max", [huge], axes=(0, 1))])
     assert infer_shapes(graph, {})[huge].shape == (2**40, 2**20)
+    builder = GraphBuilder("net")
+    hollow = builder.add("constant_of_shape", [ints(builder, 0, 2**62)], dtype="int64")
+    with pytest.raises(GraphError, match="axes of length 1 or more"):
+        infer_shapes(builder.build([hollow]), {})
+
+
+def test_no_window_slides_over_constants_ahead_of_time() -> None:
+    """Its output is small, but its padding and kernel are not."""
+    builder = GraphBuilder("net")
+    x = builder.constant("x", np.ones((1, 1, 1, 1), np.float32))
+    wide = builder.add("max_pool2d", [x], kernel=(1, 2**40), padding=(0, 2**39, 0, 2**39))
+    graph = builder.build([wide])
+    assert infer_shapes(graph, {})[wide].shape == (1, 1, 1, 2)
+    assert len(specialise(graph, {}).nodes) == 1
+    assert fold_constants(graph).nodes == graph.nodes
 
 
 def static_node(op: str, attrs: dict[str, Any], shape: tuple[int, ...] = (2, 4, 6, 8)) -> Any:

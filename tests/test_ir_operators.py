@@ -311,6 +311,7 @@ def test_reshapes() -> None:
     assert "an axis up to 0, found 1" in refusal("flatten", [(2, 3)], start_axis=1, end_axis=0)
     assert "found [-1, 2, 3]" in refusal("expand", [(2, 3)], shape=(-1, 2, 3))
     assert run("expand", [[1, 2]], shape=(1,)) == [[1, 2]]
+    assert "at most 32 axes, found 33" in refusal("unsqueeze", [(3,)], axes=tuple(range(32)))
     assert "all 2 axes" in refusal("transpose", [(2, 3)], perm=(0,))
     assert "broadcasts to, found [3, 3]" in refusal("expand", [(2, 3)], shape=(3, 3))
     assert "a shape, here or as an input, found neither" in refusal("reshape", [(2, 3)])

@@ -91,6 +91,7 @@ def test_a_good_graph_passes() -> None:
         (replaced(1, outputs=("",)), "outputs: expected values made once, found ''"),
         (replaced(1, op="concat", inputs=("x", ""), attrs={"axis": 0}), "input 1: expected a value, found none"),
         (net().with_(inputs=(Value("", (1,)),)), "expected a name of its own"),
+        (net().with_(inputs=(Value("x", (1,) * 33),)), "input 'x': expected at most 32 axes"),
         (net().with_(outputs=("nowhere",)), "net: output: expected a value of the graph, found 'nowhere'"),
         (net().with_(outputs=()), "outputs: expected at least one"),
         (net().with_(inputs=(Value("x", (1, 2, 0, 3)),)), "axes of length 1 or more"),

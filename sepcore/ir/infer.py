@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 
 from sepcore.errors import GraphError
 from sepcore.ir.graph import Array, Graph, Value, frozen, rebuilt
 from sepcore.ir.ops import operator_of
 from sepcore.ir.ops.operator import Call, Tensor, shape_text
-from sepcore.ir.reference import evaluate
+from sepcore.ir.reference import elements, evaluate
 
 _KNOWN_ELEMENTS = 1 << 14
 """Values up to this size are computed ahead where they can be: shapes are tiny, and no file may make us allocate."""
@@ -97,7 +96,7 @@ def _calls(graph: Graph, known: _Known) -> Iterator[tuple[Call, tuple[Value, ...
     for node in graph.nodes:
         inputs = [known.values[name] if name else None for name in node.inputs]
         call = Call(operator_of(node), node, inputs, [known.content.get(name) for name in node.inputs])
-        tensors = list(call.operator.infer(call))
+        tensors = call.outputs()
         content = _content(call, tensors)
         for (shape, _), name in zip(tensors, node.outputs):
             if min(shape, default=1) < 1 and name not in content:
@@ -110,7 +109,7 @@ def _calls(graph: Graph, known: _Known) -> Iterator[tuple[Call, tuple[Value, ...
 
 def _content(call: Call, tensors: Sequence[Tensor]) -> dict[str, Array]:
     """The outputs of a call by name, where they follow from shapes and small constants alone."""
-    if any(prod(shape) > _KNOWN_ELEMENTS for shape, _ in tensors):
+    if not call.operator.foldable or elements(tensors) > _KNOWN_ELEMENTS:
         return {}
     computable = call.node.op == "shape" or all(
         array is not None for array, value in zip(call.known, call.inputs) if value is not None

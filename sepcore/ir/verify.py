@@ -10,7 +10,7 @@ import numpy as np
 from sepcore.errors import GraphError
 from sepcore.ir.graph import Graph
 from sepcore.ir.ops import operator_of
-from sepcore.ir.ops.operator import node_error
+from sepcore.ir.ops.operator import MOST_AXES, node_error
 
 _CONSTANT_DTYPES = frozenset(
     np.dtype(t) for t in (np.bool_, np.uint8, np.int8, np.int32, np.int64, np.float32, np.float64)
@@ -66,5 +66,7 @@ def _given(graph: Graph) -> set[str]:
             raise GraphError(f"{graph.name}: input {value}: expected a name of its own, found one that is taken")
         if any(isinstance(length, int) and length < 1 for length in value.shape):
             raise GraphError(f"{graph.name}: input {value}: expected axes of length 1 or more")
+        if len(value.shape) > MOST_AXES:
+            raise GraphError(f"{graph.name}: input {value.name!r}: expected at most {MOST_AXES} axes")
         given.add(value.name)
     return given

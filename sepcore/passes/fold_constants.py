@@ -5,10 +5,8 @@ It must not make a graph much bigger than its file: what would grow it is left t
 
 from __future__ import annotations
 
-from math import prod
-
 from sepcore.ir.graph import Graph, frozen, rebuilt
-from sepcore.ir.reference import called, evaluate
+from sepcore.ir.reference import called, elements, evaluate
 
 _SPARE_ELEMENTS = 1 << 20
 
@@ -27,9 +25,9 @@ def fold_constants(graph: Graph) -> Graph:
             continue
         given = [constants[name] if name else None for name in node.inputs]
         call = called(node, given)
-        tensors = call.operator.infer(call)
-        size = sum(prod(shape) for shape, _ in tensors)
-        if size > budget:
+        tensors = call.outputs()
+        size = len(tensors) * elements(tensors)
+        if size > budget or not call.operator.foldable:
             nodes.append(node)
             continue
         budget -= size

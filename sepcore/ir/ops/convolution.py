@@ -125,6 +125,7 @@ OPERATORS = (
             "activation": ACTIVATION,
         },
         macs=_conv2d_macs,
+        foldable=False,
         static=_static_conv2d,
     ),
     Operator(
@@ -141,5 +142,6 @@ OPERATORS = (
             "activation": ACTIVATION,
         },
         macs=_conv_transpose2d_macs,
+        foldable=False,
     ),
 )

@@ -45,6 +45,8 @@ class Operator:
     attributes : allowed attributes by name.
     outputs : number of outputs; None where the attributes decide.
     macs : multiply-accumulate operations of a call, from the call and its outputs.
+    foldable : whether a call whose inputs are all constants may be computed ahead. Sliding windows may not: a large
+        kernel over a large padding takes long for however small an output.
     static : the node that stands for the call once all shapes are known, from the call and its outputs: every attribute
         spelled out, and nothing left that depends on a shape.
     """
@@ -56,6 +58,7 @@ class Operator:
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
     outputs: int | None = 1
     macs: Callable[[Call, Sequence[Value]], int] = lambda call, outputs: 0
+    foldable: bool = True
     static: Callable[[Call, Sequence[Value]], Node] = lambda call, outputs: call.spelled_out()
 
     @property
@@ -99,6 +102,10 @@ class Operator:
         return node.with_(attrs={**{name: self.attribute(node, name) for name in self.attributes}, **changes})
 
 
+MOST_AXES = 32
+"""No array has more, in any numpy."""
+
+
 class Call:
     """One node with what is known of its inputs: concrete shapes and dtypes, and the content of some.
 
@@ -133,6 +140,14 @@ class Call:
     def error(self, what: str, expected: str, found: str) -> GraphError:
         """A GraphError that names the node."""
         return node_error(self.node, what, expected, found)
+
+    def outputs(self) -> list[Tensor]:
+        """Shape and dtype of each output, by the operator's shape rule."""
+        tensors = list(self.operator.infer(self))
+        for shape, _ in tensors:
+            if len(shape) > MOST_AXES:
+                raise self.error("output", f"at most {MOST_AXES} axes", str(len(shape)))
+        return tensors
 
     def has(self, name: str) -> bool:
         """Whether the input ``name`` is present."""

@@ -111,7 +111,13 @@ _WINDOW: dict[str, Attribute] = {
 
 _ROWS = {
     "max_pool2d": Operator(
-        "max_pool2d", ("x",), _infer_pool, _compute_max_pool2d, _WINDOW, static=_static_pool("reduce_max")
+        "max_pool2d",
+        ("x",),
+        _infer_pool,
+        _compute_max_pool2d,
+        _WINDOW,
+        foldable=False,
+        static=_static_pool("reduce_max"),
     ),
     "avg_pool2d": Operator(
         "avg_pool2d",
@@ -119,6 +125,7 @@ _ROWS = {
         _infer_pool,
         _compute_avg_pool2d,
         {**_WINDOW, "count_include_pad": FLAG.with_default(True), "divisor": COUNT.with_default(None)},
+        foldable=False,
         static=_static_pool("reduce_mean"),
     ),
 }
