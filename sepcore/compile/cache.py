@@ -13,14 +13,14 @@ import hashlib
 import os
 import stat
 import struct
-import sys
 import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sepcore.options import env_cache_dir, env_prebuilt_cache_dir
+from sepcore.cache import cache_candidates
+from sepcore.options import env_prebuilt_cache_dir
 
 # Magic, format version, key, length and SHA-256 of the object that follows.
 _HEADER = struct.Struct("<8sI32sQ32s")
@@ -164,17 +164,9 @@ class ObjectCache:
 
 def open_cache(cache_dir: Path | None = None) -> ObjectCache:
     """The cache in ``cache_dir``, SEPCORE_CACHE_DIR or the user's folder, behind SEPCORE_PREBUILT_CACHE_DIR."""
-    base = cache_dir or env_cache_dir() or _user_cache_dir()
+    base = next(iter(cache_candidates(cache_dir)), None)
     prebuilt = env_prebuilt_cache_dir()
     return ObjectCache(base / "kernels" if base else None, prebuilt / "kernels" if prebuilt else None)
-
-
-def _user_cache_dir() -> Path | None:
-    try:
-        home = Path.home()
-    except RuntimeError:
-        return None
-    return home / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "sepcore"
 
 
 def _read(path: Path, key: str) -> bytes | None:
