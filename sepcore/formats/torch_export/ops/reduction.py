@@ -1,0 +1,95 @@
+"""Reductions over axes.
+
+It must not know in which order a kernel adds.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+from sepcore.formats.torch_export.call import AtenCall, Operand, UnsupportedError, Value
+from sepcore.formats.torch_export.ops.arithmetic import operand_or_number
+from sepcore.formats.torch_export.ops.lengths import known_length
+from sepcore.formats.torch_export.ops.row import Row, Rows
+
+
+def _over(call: AtenCall, x: Value, rank: int, op: str, *, keep: bool | None = None) -> str:
+    """Reduce over the axes ``dim``; over all where none are named. A tensor without axes is its own reduction."""
+    axes = call.axes("dim", rank) if rank else ()
+    keep = call.flag("keepdim") if keep is None else keep
+    return call.emit(op, x, axes=axes, keepdims=keep) if axes else call.emit("identity", x)
+
+
+def _reduced(op: str) -> Row:
+    def row(call: AtenCall) -> tuple[Value, ...]:
+        x = call.operand("self")
+        return (_over(call, call.cast(x, call.output.dtype), x.rank, op),)
+
+    return row
+
+
+def _squared_deviations(call: AtenCall, x: Operand) -> tuple[str, str, int]:
+    """The mean (with its axes), the sum of the squared deviations from it, and what to divide that by."""
+    x_cast = call.cast(x, call.output.dtype)
+    mean = _over(call, x_cast, x.rank, "reduce_mean", keep=True)
+    centred = call.emit("sub", x_cast, mean)
+    total = _over(call, call.emit("mul", centred, centred), x.rank, "reduce_sum")
+    correction = call.number("correction", int(call.flag("unbiased", True)))
+    count = prod(known_length(x, axis) for axis in call.axes("dim", x.rank)) - correction
+    if count <= 0:
+        raise UnsupportedError("a variance of fewer elements than the correction leaves")
+    return mean, total, count
+
+
+def _variance(call: AtenCall) -> Value:
+    _, total, count = _squared_deviations(call, call.operand("self"))
+    return call.emit("div", total, call.constant(count, call.output.dtype))
+
+
+def _deviation(call: AtenCall) -> Value:
+    return call.emit("sqrt", _variance(call))
+
+
+def _variance_and_mean(call: AtenCall) -> tuple[Value, Value]:
+    x = call.operand("self")
+    mean, total, count = _squared_deviations(call, x)
+    if not call.flag("keepdim"):
+        mean = call.emit("squeeze", mean, axes=call.axes("dim", x.rank))
+    return call.emit("div", total, call.constant(count, call.output.dtype)), mean
+
+
+def _norm(call: AtenCall) -> Value:
+    """The sum of the magnitudes (order 1), or the root of the sum of the squares (order 2)."""
+    x = call.operand("self")
+    order = operand_or_number(call, "ord" if call.given("ord") else "p") if call.given("ord") or call.given("p") else 2
+    if order == 1:
+        return _over(call, call.emit("abs", x), x.rank, "reduce_sum")
+    if order == 2:
+        return call.emit("sqrt", _over(call, call.emit("mul", x, x), x.rank, "reduce_sum"))
+    raise UnsupportedError(f"a norm of order {order}")
+
+
+OPERATORS: Rows = {
+    "aten.mean.default": _reduced("reduce_mean"),
+    "aten.mean.dim": _reduced("reduce_mean"),
+    "aten.sum.default": _reduced("reduce_sum"),
+    "aten.sum.dim_IntList": _reduced("reduce_sum"),
+    "aten.amax.default": _reduced("reduce_max"),
+    "aten.amin.default": _reduced("reduce_min"),
+    "aten.max.default": _reduced("reduce_max"),
+    "aten.min.default": _reduced("reduce_min"),
+    "aten.max.dim": _reduced("reduce_max"),
+    "aten.min.dim": _reduced("reduce_min"),
+    "aten.var.default": _variance,
+    "aten.var.dim": _variance,
+    "aten.var.correction": _variance,
+    "aten.std.default": _deviation,
+    "aten.std.dim": _deviation,
+    "aten.std.correction": _deviation,
+    "aten.var_mean.default": _variance_and_mean,
+    "aten.var_mean.dim": _variance_and_mean,
+    "aten.var_mean.correction": _variance_and_mean,
+    "aten.linalg_vector_norm.default": _norm,
+    "aten.norm.Scalar": _norm,
+    "aten.norm.ScalarOpt_dim": _norm,
+}
