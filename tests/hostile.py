@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from torch_layouts import (
+    LEGACY_MAGIC,
     Call,
     Global,
     PersistentId,
@@ -195,7 +196,9 @@ def exhausting() -> Iterator[tuple[str, bytes]]:
     yield "expanded tensor", with_weight(tensor(WEIGHT, (1 << 20, 1 << 20), (0, 0)))
     yield "expanded by a little", with_weight(tensor(WEIGHT, (300, 1000), (0, 0)))
     entries = zip_entries(state_dict(), STORAGES)
-    yield "many entries", zip_archive(entries, count=(1 << 16) - 1)
+    yield "entries announced", zip_archive(entries, count=(1 << 16) - 1)
+    empty = [ZipEntry(f"archive/{number}", b"") for number in range(20)]
+    yield "very many entries", zip_archive(empty, count=1 << 20, zip64_end=True)
 
 
 def broken_tensors() -> Iterator[tuple[str, bytes]]:
@@ -233,6 +236,11 @@ def broken_tensors() -> Iterator[tuple[str, bytes]]:
     yield "negated", with_weight(Call(v2, (*plain, {"neg": True})))
     yield "storage a number", with_weight(Call(v2, (7, *plain[1:])))
     yield "parameter of a number", with_weight(Call(Global("torch._utils", "_rebuild_parameter"), (7, True, {})))
+    for version in ("", "_v2", "_v3"):
+        yield (
+            f"three arguments{version}",
+            with_weight(Call(Global("torch._utils", f"_rebuild_tensor{version}"), plain[:3])),
+        )
     yield "shape a number", with_weight(Call(v2, (*plain[:2], 3, *plain[3:])))
     v3 = Global("torch._utils", "_rebuild_tensor_v3")
     untyped = PersistentId(("storage", Global("torch.storage", "UntypedStorage"), "0", "cpu", 48))
@@ -343,6 +351,16 @@ def broken_zips() -> Iterator[tuple[str, bytes]]:
             struct.pack("<QQ", len(entries), len(entries)), struct.pack("<QQ", 3, 3)
         ),
     )
+    end = len(sound) - 22
+    yield "zip64 end missing", sound[:end] + struct.pack("<4sIQI", b"PK\6\7", 0, 0, 1) + sound[end:]
+    yield "another disk", sound[: end + 4] + b"\1" + sound[end + 5 :]
+    yield "a comment announced", sound[: end + 20] + b"\1" + sound[end + 21 :]
+    directory = sound.index(b"PK\1\2")
+    yield "directory overwritten", sound[:directory] + b"XX" + sound[directory + 2 :]
+    yield "name past the directory", sound[: directory + 29] + b"\xff" + sound[directory + 30 :]
+    yield "stored and real size differ", sound[: directory + 20] + b"\1" + sound[directory + 21 :]
+    local = sound.index(b"PK\3\4")
+    yield "local size differs", sound[: local + 22] + b"\1" + sound[local + 23 :]
     script = [ZipEntry("archive/constants.pkl", b"x"), ZipEntry("archive/code/__torch__.py", b"x")]
     yield "TorchScript", zip_archive([*entries, *script])
     yield "torch.export", zip_archive([ZipEntry("archive/models/model.json", b"{}")])
@@ -352,6 +370,8 @@ def broken_zips() -> Iterator[tuple[str, bytes]]:
 def broken_legacy() -> Iterator[tuple[str, bytes]]:
     value = state_dict(legacy=True)
     yield "another magic", legacy_file(value, STORAGES, magic=7)
+    hidden = Raw(b"\x80\x02" + opcodes(LEGACY_MAGIC) + b"0K\7.")
+    yield "magic later", legacy_file(value, STORAGES, magic=hidden)
     yield "another version", legacy_file(value, STORAGES, version=1002)
     yield "another system", legacy_file(value, STORAGES, system={"little_endian": False})
     yield "system a list", legacy_file(value, STORAGES, system=[1])

@@ -181,7 +181,8 @@ def zip_archive(entries: Sequence[ZipEntry], *, count: int | None = None, zip64_
         numbers = (count, count, len(directory), len(body))
         end += struct.pack("<4sQHHIIQQQQ", b"PK\6\6", 44, 0, 45, 0, 0, *numbers)
         end += struct.pack("<4sIQI", b"PK\6\7", 0, len(body) + len(directory), 1)
-    end += struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, count, count, len(directory), len(body), 0)
+    short = min(count, 0xFFFF)
+    end += struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, short, short, len(directory), len(body), 0)
     return body + directory + end
 
 

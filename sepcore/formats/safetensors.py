@@ -123,7 +123,7 @@ def _checked_metadata(source: Source, metadata: object) -> dict[str, str]:
 
 def _checked_range(source: Source, name: str, entry: object) -> TensorRange:
     def refuse(expected: str, found: object) -> Exception:
-        return source.error(f"tensor {shown(name)}", expected, found if isinstance(found, str) else shown(found))
+        return source.error(f"tensor {shown(name)}", expected, shown(found))
 
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise refuse("dtype, shape and data_offsets", entry)
@@ -137,7 +137,7 @@ def _checked_range(source: Source, name: str, entry: object) -> TensorRange:
     first, last = offsets
     wanted = math.prod(shape) * ITEM_BYTES[_DTYPES[dtype]]
     if last - first != wanted:
-        raise refuse(f"{wanted} bytes for {dtype} of shape {shape}", f"data_offsets {offsets}")
+        raise refuse(f"data_offsets that are {wanted} bytes apart, for {dtype} of shape {shape}", offsets)
     return TensorRange(name, _DTYPES[dtype], tuple(shape), first, last)
 
 
