@@ -89,7 +89,7 @@ def overridden(
     chosen = replace(conventions, **overrides)
     if chosen.activation == "leaky_relu" and chosen.leaky_slope is None:
         raise OptionError(
-            f"leaky_slope: the slope of {family}'s leaky ReLU is not in the file and was not given; pass the one it was "
+            f"leaky_slope: the slope of {family}'s leaky ReLU is not in the file; pass the one that it was "
             "trained with, such as leaky_slope=0.1 (leaky_slope=0 is a plain ReLU)"
         )
     if chosen.activation != "leaky_relu" and chosen.leaky_slope is not None:

@@ -43,10 +43,10 @@ class Stage:
     fixed_depth: bool = False
 
 
-def round_channels(channels: float, divisor: int = 8, limit: float = 0.9) -> int:
-    """To the nearest multiple of ``divisor``, but not below ``limit`` times the number (Sandler et al. 2018, code)."""
+def round_channels(channels: float, divisor: int = 8) -> int:
+    """To the nearest multiple of ``divisor``, but not to less than nine tenths (the rule of MobileNetV2's authors)."""
     rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
-    return rounded if rounded >= limit * channels else rounded + divisor
+    return rounded if rounded >= 0.9 * channels else rounded + divisor
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,10 @@ class Variant:
     Attributes
     ----------
     arch : its name in torchvision or timm.
-    width : what the stages' channels are multiplied by; None stands for any channels and any number of blocks.
+    width : what the stages' channels are multiplied by.
     depth : what the numbers of blocks are multiplied by, rounded up.
+    stage_channels : the stages' channels where they follow no rule; the numbers of blocks are then free. Where neither
+        this nor ``width`` is given, channels and numbers of blocks may be any.
     features : channels after the head's convolution; None for any, 0 for a head without one.
     conventions : what its weights cannot say.
     preprocess : what it wants done to a picture.
@@ -69,12 +71,15 @@ class Variant:
     conventions: Conventions = field(default_factory=Conventions)
     width: float | None = None
     depth: float = 1.0
+    stage_channels: tuple[int, ...] | None = None
     features: int | None = None
     named_only: bool = False
 
-    def channels(self, stage: Stage, divisor: int = 8, limit: float = 0.9) -> int | None:
-        """Output channels of a stage's last block; None where any will do."""
-        return None if self.width is None else round_channels(stage.channels * self.width, divisor, limit)
+    def channels(self, index: int, stage: Stage, divisor: int = 8) -> int | None:
+        """Output channels of the last block of the stage of that index; None where any will do."""
+        if self.stage_channels is not None:
+            return self.stage_channels[index]
+        return None if self.width is None else round_channels(stage.channels * self.width, divisor)
 
     def blocks(self, stage: Stage, found: int) -> int:
         """The number of blocks of a stage of which ``found`` were found."""

@@ -65,7 +65,8 @@ def recognise(checkpoint: Checkpoint, *, arch: str | None = None, **overrides: A
     """Find the network whose state dict this is, and build its graph.
 
     What keys and shapes say (widths, depths, kernel sizes, classes) is taken from them. What they do not say comes from
-    the family: a network that shares its keys with a more usual one (timm's ``tf_`` variants) must be asked for by name.
+    the family; a network that shares its keys with a more usual one (timm's ``tf_`` variants) must be asked for by
+    name.
     A timm or Hugging Face ``config.json`` beside the file gives name, preprocessing and labels.
 
     Parameters

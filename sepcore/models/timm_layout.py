@@ -1,4 +1,4 @@
-"""How timm spells its EfficientNet and MobileNetV3 classes: ``conv_stem``, ``blocks.STAGE.BLOCK``, a head of three kinds.
+"""How timm spells its EfficientNet and MobileNetV3 classes: ``conv_stem``, ``blocks.STAGE.BLOCK``, one of three heads.
 
 It must not know a family's stages.
 """
@@ -14,10 +14,14 @@ from sepcore.models.family import Stage, Variant
 from sepcore.models.network import Head, Layer, Map, Network
 from sepcore.models.weights import Mismatch
 
-KEYS = r"(conv_stem|conv_head|norm_head|bn[12]|classifier|blocks\.\d+\.\d+\.{block})\."
-"""Start of this layout's keys; ``{block}`` stands for the names of a block's own modules."""
 
-INVERTED_RESIDUAL_KEYS = KEYS.replace("{block}", "(conv|conv_(dw|pwl?|exp)|bn[123]|se)")
+def keys(*modules: str) -> str:
+    """A regular expression for the start of this layout's keys, in which blocks have these ``modules``."""
+    return rf"(conv_stem|conv_head|norm_head|bn[12]|classifier|blocks\.\d+\.\d+\.({'|'.join(modules)}))\."
+
+
+INVERTED_RESIDUAL_KEYS = keys("conv", "conv_dw", "conv_pw", "conv_pwl", "conv_exp", "bn[123]", "se")
+UNIVERSAL_KEYS = keys("conv", "conv_exp", "conv_pwl", "bn[12]", "dw_start", "pw_exp", "dw_mid", "pw_proj", "dw_end")
 
 SIGMOID_GATE = SqueezeKind(None, "sigmoid")
 
@@ -53,7 +57,7 @@ def build(
             if first:
                 _check_first(net, path, stage)
             stride, kernel = (stage.stride, stage.kernel) if first else (1, None)
-            out = variant.channels(stage) if last else None
+            out = variant.channels(index, stage) if last else None
             x = BLOCKS[stage.block](net, x, Place(path, stage, stride, kernel, out, squeeze))
     return head(net, x, variant)
 
@@ -137,11 +141,39 @@ def _conv_block(net: Network, x: Map, place: Place) -> Map:
     return net.residual(y, x, f"{place.path}.add") if adds else y
 
 
+def _universal_block(net: Network, x: Map, place: Place) -> Map:
+    """Any of the four depthwise and pointwise arrangements (Qin et al. 2024, section 3.1); keys say which."""
+    shortcut, stride = x, place.stride
+    filters = [name for name in ("dw_start", "dw_mid", "dw_end") if f"{place.path}.{name}.conv.weight" in net.weights]
+    striding = next((name for name in ("dw_mid", "dw_start", "dw_end") if name in filters), "dw_mid")
+    activation = place.stage.activation
+
+    def depthwise(x: Map, name: str, *, linear: bool) -> Map:
+        if name not in (*filters, striding if stride > 1 else ""):
+            return x
+        layer, own_stride = _pair(f"{place.path}.{name}"), stride if name == striding else 1
+        return net.conv_bn(x, layer, stride=own_stride, depthwise=True, activation=activation, linear=linear)
+
+    x = depthwise(x, "dw_start", linear=True)
+    x = net.conv_bn(x, _pair(f"{place.path}.pw_exp"), kernel=1, activation=activation)
+    x = depthwise(x, "dw_mid", linear=False)
+    x = net.conv_bn(x, _pair(f"{place.path}.pw_proj"), kernel=1, out=place.out, linear=True)
+    x = depthwise(x, "dw_end", linear=True)
+    adds = place.stage.skip and stride == 1 and shortcut.channels == x.channels
+    return net.residual(x, shortcut, f"{place.path}.add") if adds else x
+
+
+def _pair(path: str) -> Layer:
+    """timm's ``ConvNormAct``."""
+    return Layer(f"{path}.conv", f"{path}.bn", f"{path}.bn.act")
+
+
 BLOCKS: dict[str, Callable[[Network, Map, Place], Map]] = {
     "ds": partial(_residual_block, layers=(None, "conv_dw", "conv_pw")),
     "dsa": partial(_residual_block, layers=(None, "conv_dw", "conv_pw"), linear=False),
     "ir": partial(_residual_block, layers=("conv_pw", "conv_dw", "conv_pwl")),
     "er": partial(_residual_block, layers=("conv_exp", None, "conv_pwl")),
     "cn": _conv_block,
+    "uir": _universal_block,
 }
-"""timm's kinds of blocks: separable (with an activation at its end), inverted residual, fused, plain convolution."""
+"""timm's kinds of blocks; dsa has an activation at its end, er is a fused inverted residual, uir is MobileNetV4's."""

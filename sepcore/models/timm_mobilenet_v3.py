@@ -56,6 +56,7 @@ _SQUEEZE = SqueezeKind("relu", "hardsigmoid")
 _SQUEEZE_RW = SqueezeKind(None, "hardsigmoid")
 
 _variant = partial(Variant, preprocess=timm_preprocess(), conventions=Conventions(activation="hardswish"))
+_rw_variant = partial(_variant, conventions=Conventions(activation="hardswish", bn_eps=1e-3))
 _tf_variant = partial(
     Variant,
     preprocess=timm_preprocess(interpolation="bilinear", mean=INCEPTION_MEAN, std=INCEPTION_STD),
@@ -106,7 +107,7 @@ FAMILIES = (
     _family(
         "Large-RW",
         LARGE_RW,
-        (_variant("mobilenetv3_rw", width=1.0), _variant("mobilenetv3_large_rw")),
+        (_rw_variant("mobilenetv3_rw", width=1.0), _rw_variant("mobilenetv3_large_rw")),
         _SQUEEZE_RW,
         bias=False,
     ),
