@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 
+from sepcore.kernels import chain
 from sepcore.kernels import isa as isas
 from sepcore.kernels.conv import dense, stem
 from sepcore.kernels.depthwise import general as depthwise_general
@@ -15,7 +16,7 @@ from sepcore.kernels.pointwise import rows as pointwise
 from sepcore.kernels.pool import rows as pool
 from sepcore.kernels.spec import KernelSpec
 
-FAMILIES = (pointwise, depthwise, depthwise_general, stem, dense, pool, elementwise, layout)
+FAMILIES = (pointwise, depthwise, depthwise_general, stem, dense, pool, elementwise, layout, chain)
 
 
 def rows(isa: str) -> Iterator[KernelSpec]:

@@ -50,9 +50,12 @@ def __getattr__(name: str) -> Any:
 
         return getattr(api, name)
     if name == "__version__":
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        return version("sepcore")
+        try:
+            return version("sepcore")
+        except PackageNotFoundError:
+            return "unknown (not installed)"
     raise AttributeError(f"module 'sepcore' has no attribute {name!r}")
 
 

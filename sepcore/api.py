@@ -116,7 +116,7 @@ def load(
         recognised = replace(recognised, preprocess=preprocess)
     if input_size is not None:
         recognised = replace(recognised, preprocess=_resized(recognised.preprocess, input_size))
-    names = _labels(labels, named_labels, recognised.num_classes)
+    names = _labels(labels, named_labels or recognised.labels, recognised.num_classes)
     return Model(recognised, names, options)
 
 
@@ -130,12 +130,15 @@ def _locate(
 ) -> tuple[Path, Sequence[str] | None, Preprocess | None]:
     """The file of a model; for a named one also its labels and preprocessing."""
     path = Path(model)
-    if path.exists() or isinstance(model, os.PathLike) or path.suffix or len(path.parts) > 1:
+    from sepcore import hub
+
+    # A folder of a model's name, as examples/digits is, does not hide the model.
+    if path.is_file() or isinstance(model, os.PathLike) or str(model) not in hub.MODELS:
+        if not path.exists() and not isinstance(model, os.PathLike) and not path.suffix and len(path.parts) == 1:
+            hub.find(str(model))
         if not path.exists():
             raise FileNotFoundError(f"{model}: no such file, and no model of that name; `sepcore models` lists them")
         return path, None, None
-    from sepcore import hub
-
     named = hub.find(str(model))
     return hub.fetch(named.name, cache_dir), read_labels(named.labels), named.preprocess
 

@@ -58,6 +58,7 @@ def random(rng: np.random.Generator, *shape: int) -> Any:
 def test_every_row_has_a_test(isa: isas.Isa) -> None:
     tested = {
         "pointwise", "depthwise", "depthwise_general", "stem", "conv", "global_average_pool", "elementwise", "layout",
+        "chain",  # tests/test_plan_bands.py
     }  # fmt: skip
     assert {spec.op for spec in registry.rows(isa.name)} == tested
     names = [spec.name for spec in registry.rows(isa.name)]
@@ -175,6 +176,7 @@ def depthwise_case(isa: isas.Isa, address: int, w: depthwise.Window, height: int
         depthwise.PAD_TOP: top,
         depthwise.ROW_BLOCKS: row_blocks,
         depthwise.CHANNEL_BLOCKS: channel_blocks,
+        depthwise.X_RING: height,
     }
     out = call(address, words, arrays, activation, row_blocks * channel_blocks, at_end=seed % 2 == 0)
     expected = depthwise_reference(x, weight, bias, w.stride, (top, w.left, bottom, w.right), activation)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from networks import golden_graph, small_graph
 
-from sepcore.errors import InputError
+from sepcore.errors import InputError, OptionError
 from sepcore.ir.reference import run_reference
 from sepcore.kernels import isa as isas
 from sepcore.options import SessionOptions
@@ -189,3 +189,10 @@ def test_onnxruntime_spelling(session: Session) -> None:
 def test_inputs_and_outputs_are_described(session: Session) -> None:
     assert [v.shape for v in session.inputs] == [("n", 3, "h", "w")]
     assert [v.shape for v in session.outputs] == [("n", 7)]
+
+
+@pytest.mark.parametrize("name", ["sse9", "neon"])
+def test_wrong_instruction_set(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEPCORE_CPU_ISA", name)
+    with pytest.raises(OptionError, match=f"SEPCORE_CPU_ISA.*{name}|instruction set.*{name}"):
+        Session(small_graph())

@@ -1,7 +1,7 @@
 """The first convolution: few input channels, read straight from PyTorch's planar [c][h][w] input.
 
 Operands of a step: X float32 [channels][height][width], WEIGHTS as ``pack`` lays them out, OUT float32
-[out_height][out_width][out channels padded], ZEROS at least one input row. Sides as in the depthwise kernel.
+[out_height][out_width][out channels padded], ZEROS at least one input row. Sides and bands as in the depthwise kernel.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from sepcore.kernels import isa as isas
 from sepcore.kernels import step
 from sepcore.kernels.spec import KernelSpec
 
-(HEIGHT, WIDTH, OUT_HEIGHT, OUT_WIDTH, IN_CHANNELS, OUT_PIXEL, OUT_ROW, PAD_TOP, PANELS, ROW_BLOCKS) = range(
-    step.FIRST_SHAPE, step.FIRST_SHAPE + 10
+(HEIGHT, WIDTH, OUT_HEIGHT, OUT_WIDTH, IN_CHANNELS, OUT_PIXEL, OUT_ROW, PAD_TOP, PANELS, ROW_BLOCKS, FIRST_ROW) = range(
+    step.FIRST_SHAPE, step.FIRST_SHAPE + 11
 )
 
 _ROW_POINTERS = 64  # where the row pointers stand in a thread's block, bytes
@@ -105,6 +105,7 @@ def _build(spec: KernelSpec) -> Callable[[int, int, int, int], None]:
         weights, zeros = load_word(at + 8 * step.WEIGHTS), load_word(at + 8 * step.ZEROS)
         height, width = load_word(at + 8 * HEIGHT), load_word(at + 8 * WIDTH)
         out_height, out_width = load_word(at + 8 * OUT_HEIGHT), load_word(at + 8 * OUT_WIDTH)
+        first_row = load_word(at + 8 * FIRST_ROW)
         channels, pad_top = load_word(at + 8 * IN_CHANNELS), load_word(at + 8 * PAD_TOP)
         out_pixel, out_row = load_word(at + 8 * OUT_PIXEL), load_word(at + 8 * OUT_ROW)
         panels, blocks = load_word(at + 8 * PANELS), load_word(at + 8 * ROW_BLOCKS)
@@ -114,7 +115,7 @@ def _build(spec: KernelSpec) -> Callable[[int, int, int, int], None]:
         for y in range(index * out_height // blocks, (index + 1) * out_height // blocks):
             for c in range(channels):
                 for r in range(size):
-                    iy = y * stride - pad_top + r
+                    iy = (first_row + y) * stride - pad_top + r
                     source = x + 4 * width * (c * height + iy)
                     if iy < 0 or iy >= height:
                         source = zeros

@@ -20,23 +20,14 @@ from sepcore.kernels import step as words
 from sepcore.kernels.activation import codes
 from sepcore.kernels.elementwise import layout
 from sepcore.kernels.spec import KernelSpec
+from sepcore.plan.bands import fuse_bands
+from sepcore.plan.drafts import Buffer, Draft
 from sepcore.plan.memory import Lifetime, lay_out
 from sepcore.plan.program import Operand, Step
 from sepcore.plan.weights import WeightStore
 
 FLOAT = 4
 _CONFLICT_BYTES = 1024  # pixels a multiple of this apart share so few cache sets that a window's taps evict each other
-
-
-@dataclass(frozen=True, slots=True)
-class Buffer:
-    """Memory of the arena, or a caller's array; ``id`` is its identity."""
-
-    id: int
-    space: str
-    size: int
-    image_bytes: int = 0
-    index: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +62,6 @@ class Plain:
 Tensor = Map | Plain
 
 
-@dataclass
-class _Draft:
-    kernel: KernelSpec
-    tiles: int
-    words: dict[int, int]
-    operands: dict[int, tuple[Buffer, int]]
-    weights: dict[int, Hashable]
-    node: str
-    macs: int
-    batched: bool
-
-
 class Lowering:
     """One planning run. ``batch`` images per call, ``threads`` workers that may share a step."""
 
@@ -95,7 +74,7 @@ class Lowering:
         self.tensors: dict[str, Tensor] = {}
         self.consumers = graph.consumers()
         self.batched_nodes: frozenset[str] = frozenset()
-        self._drafts: list[_Draft] = []
+        self._drafts: list[Draft] = []
         self._buffers: list[Buffer] = []
         self._node: Node | None = None
         self._zeros = 0
@@ -271,7 +250,7 @@ class Lowering:
         if needs_zeros:
             blocks[words.ZEROS] = "zeros"
         name = self._node.name if self._node else "output"
-        self._drafts.append(_Draft(kernel, tiles, dict(shape), operands, blocks, name, macs, self.batched))
+        self._drafts.append(Draft(kernel, tiles, dict(shape), operands, blocks, name, macs, self.batched))
 
     # --- the end ------------------------------------------------------------------------------------------------
 
@@ -281,7 +260,10 @@ class Lowering:
         key = ("zeros", 1 << max(12, size.bit_length()))
         self.weights.reserve(key, lambda: np.zeros(key[1], np.uint8))
         self.weights.seal()
-        drafts = [d for d in self._drafts if not d.batched] + [d for d in self._drafts if d.batched]
+        images = [d for d in self._drafts if not d.batched]
+        images = fuse_bands(images, self.workers, self.isa.name)
+        self.scratch_bytes = max([self.scratch_bytes, *(d.scratch for d in images)])
+        drafts = images + [d for d in self._drafts if d.batched]
         offsets, sizes = self._arenas(drafts)
         image_steps: list[Step] = []
         batch_steps: list[Step] = []
@@ -290,7 +272,7 @@ class Lowering:
             (batch_steps if draft.batched else image_steps).append(resolved)
         return tuple(image_steps), tuple(batch_steps), sizes["private"], sizes["shared"]
 
-    def _arenas(self, drafts: list[_Draft]) -> tuple[dict[int, int], dict[str, int]]:
+    def _arenas(self, drafts: list[Draft]) -> tuple[dict[int, int], dict[str, int]]:
         offsets: dict[int, int] = {}
         sizes: dict[str, int] = {}
         for space in ("private", "shared"):
@@ -307,15 +289,16 @@ class Lowering:
             offsets.update(zip(lives, at))
         return offsets, sizes
 
-    def _resolve(self, draft: _Draft, offsets: Mapping[int, int], zeros: Hashable) -> Step:
+    def _resolve(self, draft: Draft, offsets: Mapping[int, int], zeros: Hashable) -> Step:
         operands: dict[int, Operand] = {}
         for word, (buffer, offset) in draft.operands.items():
             base = offsets.get(buffer.id, 0) if buffer.id >= 0 else 0
             image_bytes = 0 if draft.batched and buffer.space == "shared" else buffer.image_bytes
-            operands[word] = Operand(buffer.space, base + offset, buffer.index, image_bytes)  # type: ignore[arg-type]
+            operands[word] = Operand(buffer.space, base + offset, buffer.index, image_bytes)
         for word, key in draft.weights.items():
             operands[word] = Operand("weights", self.weights.address(zeros if key == "zeros" else key))
-        return Step(draft.kernel.name, draft.tiles, draft.words, operands, draft.node, draft.macs)
+        chain = tuple(tuple(self._resolve(row, offsets, zeros) for row in run) for run in draft.chain)
+        return Step(draft.kernel.name, draft.tiles, draft.words, operands, draft.node, draft.macs, chain)
 
 
 def _place(tensor: Map | tuple[Buffer, int]) -> tuple[Buffer, int]:

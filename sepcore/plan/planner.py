@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from sepcore.errors import PlanError, UnsupportedModelError
 from sepcore.ir.graph import Graph, Node, Value
 from sepcore.plan import rules_conv, rules_elementwise
-from sepcore.plan.lowering import FLOAT, Buffer, Lowering, Plain
+from sepcore.plan.drafts import Buffer
+from sepcore.plan.lowering import FLOAT, Lowering, Plain
 from sepcore.plan.program import Program, TensorSpec
 from sepcore.plan.weights import WeightStore
 

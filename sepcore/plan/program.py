@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Space = Literal["private", "shared", "weights", "input", "output"]
-"""private: the arena of one image in flight. shared: the arena of one call. weights: an absolute address.
-input, output: the caller's arrays, by index."""
+Space = Literal["private", "shared", "scratch", "weights", "input", "output"]
+"""private: the arena of one image in flight. shared: the arena of one call. scratch: a thread's own memory.
+weights: an absolute address. input, output: the caller's arrays, by index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ class Step:
     operands : step word -> where the operand is; the word after it holds the bytes between images.
     node : the graph node it comes from, for messages and profiles.
     macs : multiply-adds of one run.
+    chain : the steps that each tile runs one after another, where the step is a chain of them.
     """
 
     kernel: str
@@ -45,6 +46,7 @@ class Step:
     operands: Mapping[int, Operand]
     node: str
     macs: int = 0
+    chain: tuple[tuple[Step, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,4 +89,5 @@ class Program:
 
     def kernels(self) -> tuple[str, ...]:
         """The kernels it calls, each once."""
-        return tuple(dict.fromkeys(s.kernel for s in self.steps))
+        rows = (row for step in self.steps for run in step.chain for row in run)
+        return tuple(dict.fromkeys(s.kernel for s in (*self.steps, *rows)))

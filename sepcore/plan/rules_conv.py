@@ -153,6 +153,7 @@ def _depthwise(p: Lowering, node: Node, weight: Array, bias: Array | None, paddi
             r.PAD_TOP: top,
             r.ROW_BLOCKS: row_blocks,
             r.CHANNEL_BLOCKS: channel_blocks,
+            r.X_RING: height,
             **p.activation(node),
         },
         x=x,

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from sepcore.kernels import chain
 from sepcore.kernels import step as words
 from sepcore.kernels.runtime import layout, walk
 from sepcore.plan.memory import aligned
@@ -38,11 +39,12 @@ class Context:
         self._memory, base = anonymous_memory(self._copies * private + shared + threads * scratch)
         self._private = [base + t * private for t in range(self._copies)]
         self._shared = base + self._copies * private
-        first_scratch = self._shared + shared
+        self._scratch = [self._shared + shared + t * scratch for t in range(threads)]
         self._addresses = addresses
         self._caller: list[tuple[int, str, int, int]] = []
         self._allocate(threads)
-        self._blocks(threads, first_scratch, scratch)
+        self._blocks(scratch)
+        self._write_chains(threads)
         if program.batch == 1:
             self._write_all(self._program, program.steps, 0)
             count = len(program.steps)
@@ -62,22 +64,26 @@ class Context:
         """One block: request, thread blocks, the shared table, then one table of image steps for each copy."""
         rows = 1 + len(self.program.steps)
         self._table_bytes = len(self.program.image_steps) * words.STEP_BYTES
-        size = _REQUEST_BYTES + threads * _THREAD_BYTES + rows * words.STEP_BYTES + self._copies * self._table_bytes
+        chained = [sum(map(len, step.chain)) for step in self.program.image_steps]
+        self._chain_bytes = [count * words.STEP_BYTES for count in chained]
+        size = _REQUEST_BYTES + threads * _THREAD_BYTES + rows * words.STEP_BYTES
+        size += self._copies * self._table_bytes + threads * sum(self._chain_bytes)
         self._table_memory, self.request = anonymous_memory(size)
         start = self.request - self._table_memory.ctypes.data
         self._words: NDArray[np.int64] = self._table_memory[start : start + size].view(np.int64)
         self._first_block = self.request + _REQUEST_BYTES
         self._program = self._first_block + threads * _THREAD_BYTES
         self._first_table = self._program + rows * words.STEP_BYTES
+        self._first_chain = self._first_table + self._copies * self._table_bytes
 
     def _at(self, address: int) -> int:
         return (address - self.request) // 8
 
-    def _blocks(self, threads: int, first_scratch: int, scratch: int) -> None:
-        for t in range(threads):
+    def _blocks(self, scratch: int) -> None:
+        for t, memory in enumerate(self._scratch):
             at = self._at(self._first_block + t * _THREAD_BYTES)
             self._words[at + words.THREAD_INDEX] = t
-            self._words[at + words.THREAD_SCRATCH] = first_scratch + t * scratch
+            self._words[at + words.THREAD_SCRATCH] = memory
             self._words[at + words.THREAD_SCRATCH_BYTES] = scratch
 
     def _write_images(self, walk_images: str) -> None:
@@ -92,26 +98,40 @@ class Context:
         row[walk.TABLE_STEPS] = len(self.program.image_steps)
         row[walk.TABLE_IMAGES] = self.program.batch
 
-    def _write_all(self, table: int, steps: Sequence[Step], copy: int) -> None:
-        for i, step in enumerate(steps):
-            self._write(self._at(table + i * words.STEP_BYTES), step, copy)
+    def _write_chains(self, threads: int) -> None:
+        """The rows of every chain, once for each thread: they use its scratch memory, and its image's arena."""
+        self._chains: dict[int, tuple[int, int]] = {}
+        at = self._first_chain
+        for step, size in zip(self.program.image_steps, self._chain_bytes):
+            if step.chain:
+                self._chains[id(step)] = (at, size)
+            for t in range(threads if step.chain else 0):
+                self._write_all(at, [row for run in step.chain for row in run], min(t, self._copies - 1), t)
+                at += size
 
-    def _write(self, at: int, step: Step, copy: int) -> None:
+    def _write_all(self, table: int, steps: Sequence[Step], copy: int, thread: int = 0) -> None:
+        for i, step in enumerate(steps):
+            self._write(self._at(table + i * words.STEP_BYTES), step, copy, thread)
+
+    def _write(self, at: int, step: Step, copy: int, thread: int) -> None:
         row = self._words[at : at + words.WORDS]
         row[words.CODE] = self._addresses[step.kernel]
         row[words.TILES] = step.tiles
         for word, value in step.words.items():
             row[word] = value
+        if step.chain:
+            row[chain.FIRST_TABLE], row[chain.TABLE_BYTES] = self._chains[id(step)]
+            return  # its operands are those of its rows
         for word, operand in step.operands.items():
-            row[word] = self._address(operand, copy)
+            row[word] = self._address(operand, copy, thread)
             if operand.space != "weights":
                 row[word + 1] = operand.image_bytes
             if operand.space in ("input", "output"):
                 self._caller.append((at + word, operand.space, operand.index, operand.offset))
 
-    def _address(self, operand: Operand, copy: int) -> int:
-        base = {"private": self._private[copy], "shared": self._shared}.get(operand.space, 0)
-        return base + operand.offset
+    def _address(self, operand: Operand, copy: int, thread: int) -> int:
+        bases = {"private": self._private[copy], "shared": self._shared, "scratch": self._scratch[thread]}
+        return bases.get(operand.space, 0) + operand.offset
 
     def point_at(self, inputs: Sequence[int], outputs: Sequence[int]) -> None:
         """Set the addresses of the caller's arrays."""

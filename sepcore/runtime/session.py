@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepcore.compile import kernels_for
-from sepcore.errors import GraphError, InputError, PlanError
+from sepcore.errors import GraphError, InputError, OptionError, PlanError
 from sepcore.ir.graph import Graph, Value
 from sepcore.ir.infer import infer_shapes, specialise
 from sepcore.kernels import isa as isas
@@ -67,7 +67,7 @@ class Session:
         options = options or SessionOptions()
         self._graph = graph
         self._options = options
-        self.isa = isas.chosen().name
+        self.isa = chosen_isa().name
         self.num_threads = num_threads(options.num_threads)
         self.inputs: tuple[Value, ...] = graph.inputs
         self.outputs: tuple[Value, ...] = _outputs(graph)
@@ -166,6 +166,19 @@ class Session:
         except GraphError as error:
             raise InputError(f"input {shapes[0]}: {error}") from error
         return plan(graph, values, isa=self.isa, batch=batch, threads=self.num_threads, weights=self._weights)
+
+
+def chosen_isa() -> isas.Isa:
+    """The instruction set to run on.
+
+    Raises
+    ------
+    OptionError : SEPCORE_CPU_ISA names one that does not exist or that this CPU has not, or no kernels fit the CPU.
+    """
+    try:
+        return isas.chosen()
+    except ValueError as error:
+        raise OptionError(str(error)) from error
 
 
 def _outputs(graph: Graph) -> tuple[Value, ...]:

@@ -1,0 +1,44 @@
+"""Steps while a program is planned: operands are buffers that have no place yet."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+from sepcore.kernels.spec import KernelSpec
+from sepcore.plan.program import Space
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """Memory of an arena, a thread's scratch, or a caller's array; ``id`` is its identity, negative outside arenas."""
+
+    id: int
+    space: Space
+    size: int
+    image_bytes: int = 0
+    index: int = 0
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A kernel call: see :class:`sepcore.plan.program.Step`.
+
+    Attributes
+    ----------
+    operands : step word -> (buffer, offset into it in bytes).
+    weights : step word -> key of packed weights.
+    batched : whether it runs once for all images.
+    chain : the rows of each tile, where the step is a chain; ``scratch`` the bytes they need.
+    """
+
+    kernel: KernelSpec
+    tiles: int
+    words: dict[int, int]
+    operands: dict[int, tuple[Buffer, int]]
+    weights: dict[int, Hashable]
+    node: str
+    macs: int
+    batched: bool
+    chain: Sequence[Sequence[Draft]] = ()
+    scratch: int = 0
