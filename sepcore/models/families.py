@@ -6,6 +6,7 @@ It must not know anything else of them.
 from __future__ import annotations
 
 from sepcore.models import (
+    mcunet,
     mobilenet_v1_stages,
     timm_efficientnet,
     timm_ghostnet,
@@ -29,6 +30,7 @@ FAMILIES: tuple[Family, ...] = (
     *torchvision_efficientnet.FAMILIES,
     *torchvision_shufflenet_v2.FAMILIES,
     *mobilenet_v1_stages.FAMILIES,
+    *mcunet.FAMILIES,
     *timm_mobilenet_v1.FAMILIES,
     *timm_mobilenet_v2.FAMILIES,
     *timm_mobilenet_v3.FAMILIES,

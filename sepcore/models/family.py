@@ -95,7 +95,8 @@ class Family:
     Attributes
     ----------
     name : for people: where the layout comes from, and the paper's name.
-    keys : regular expression for the start of its keys, to find the family closest to an unknown state dict.
+    keys : regular expression for the start of its keys but the classifier's, which many networks share; it finds the
+        family closest to an unknown state dict.
     build : adds the layers of a variant to a network; a tensor that does not fit raises a Mismatch.
     variants : by name; the ones that stand for any sizes last.
     overrides : the conventions that a user may choose.

@@ -39,7 +39,7 @@ def _separable(net: Network, x: Map, path: str, stride: int) -> Map:
 FAMILIES = (
     Family(
         name="MobileNetV1 in stages",
-        keys=r"stage[123]\.\d+\.\d\.|fc\.",
+        keys=r"stage[123]\.\d+\.\d\.",
         build=_build,
         variants=(Variant("mobilenet_v1_stages", Preprocess(), Conventions(activation="leaky_relu")),),
     ),

@@ -17,7 +17,7 @@ from sepcore.models.weights import Mismatch
 
 def keys(*modules: str) -> str:
     """A regular expression for the start of this layout's keys, in which blocks have these ``modules``."""
-    return rf"(conv_stem|conv_head|norm_head|bn[12]|classifier|blocks\.\d+\.\d+\.({'|'.join(modules)}))\."
+    return rf"(conv_stem|conv_head|norm_head|bn[12]|blocks\.\d+\.\d+\.({'|'.join(modules)}))\."
 
 
 INVERTED_RESIDUAL_KEYS = keys("conv", "conv_dw", "conv_pw", "conv_pwl", "conv_exp", "bn[123]", "se")

@@ -106,7 +106,7 @@ def _variant(arch: str, crop_pct: float, stage_channels: tuple[int, ...] | None)
 FAMILIES = (
     Family(
         name="timm MobileOne",
-        keys=r"(stem|stages\.\d+\.\d+)\.(conv_kxk|conv_scale|identity|reparam_conv|attn)\.|head\.fc\.",
+        keys=r"(stem|stages\.\d+\.\d+)\.(conv_kxk|conv_scale|identity|reparam_conv|attn)\.",
         build=_build,
         variants=(
             _variant("mobileone_s0", 0.875, (48, 128, 256, 1024)),

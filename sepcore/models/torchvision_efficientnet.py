@@ -72,7 +72,7 @@ def _bilinear(size: int) -> Preprocess:
     return Preprocess((size, size), size)
 
 
-_KEYS = r"features\.\d+\.(\d\.|\d+\.block\.)|classifier\."
+_KEYS = r"features\.\d+\.(\d\.|\d+\.block\.)"
 _b = partial(Variant, conventions=Conventions(activation="silu"))
 _b_tensorflow_eps = partial(Variant, conventions=Conventions(activation="silu", bn_eps=1e-3))
 _v2_large = Preprocess((480, 480), 480, interpolation="bicubic", mean=INCEPTION_MEAN, std=INCEPTION_STD)

@@ -52,7 +52,7 @@ _variant = partial(Variant, conventions=Conventions(activation="relu"))
 FAMILIES = (
     Family(
         name="torchvision MNASNet",
-        keys=r"layers\.\d+\.(\d+\.layers\.\d+\.)?|classifier\.",
+        keys=r"layers\.\d+\.(\d+\.layers\.\d+\.)?",
         build=_build,
         variants=(
             _variant("mnasnet0_5", Preprocess(), width=0.5),

@@ -46,7 +46,7 @@ def _paths(net: Network, path: str) -> BlockPaths:
 FAMILIES = (
     Family(
         name="torchvision MobileNetV2",
-        keys=r"features\.\d+\.(conv\.|\d\.)|classifier\.",
+        keys=r"features\.\d+\.(conv\.|\d\.)",
         build=_build,
         variants=(Variant("mobilenet_v2", Preprocess(), Conventions(activation="relu6")),),
     ),

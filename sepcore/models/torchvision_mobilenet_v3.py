@@ -61,7 +61,7 @@ def _head(net: Network, x: Map) -> Head:
 def _family(size: str, stages: tuple[Stage, ...]) -> Family:
     return Family(
         name=f"torchvision MobileNetV3-{size.capitalize()}",
-        keys=r"features\.\d+\.(block\.|\d\.)|classifier\.",
+        keys=r"features\.\d+\.(block\.|\d\.)",
         build=partial(_build, stages=stages),
         variants=(Variant(f"mobilenet_v3_{size}", Preprocess(), Conventions(activation="hardswish", bn_eps=1e-3)),),
     )

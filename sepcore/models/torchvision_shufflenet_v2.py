@@ -71,7 +71,7 @@ _variant = partial(Variant, conventions=Conventions(activation="relu"))
 FAMILIES = (
     Family(
         name="torchvision ShuffleNetV2",
-        keys=r"conv[15]\.\d\.|stage[234]\.\d+\.branch[12]\.\d\.|fc\.",
+        keys=r"conv[15]\.\d\.|stage[234]\.\d+\.branch[12]\.\d\.",
         build=_build,
         variants=(
             _variant("shufflenet_v2_x0_5", Preprocess(), stage_channels=(48, 96, 192)),

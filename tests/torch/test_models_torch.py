@@ -136,7 +136,7 @@ OTHER_SIZES = {
     "timm v2 deep": (lambda: efficientnet_module("_gen_mobilenet_v2", "x", 1.0, 1.5), "mobilenetv2"),
     "timm v3 large": (lambda: efficientnet_module("_gen_mobilenet_v3", "large", 0.5), "mobilenetv3_large"),
     "timm v3 small": (lambda: efficientnet_module("_gen_mobilenet_v3", "small", 0.35), "mobilenetv3_small"),
-    "timm v3 rw": (lambda: efficientnet_module("_gen_mobilenet_v3_rw", "rw", 0.5), "mobilenetv3_large_rw"),
+    "timm v3 rw": (lambda: efficientnet_module("_gen_mobilenet_v3_rw", "rw", 0.5, bn_eps=1e-3), "mobilenetv3_large_rw"),
     "timm v4 small": (lambda: efficientnet_module("_gen_mobilenet_v4", "conv_small", 0.75), "mobilenetv4_small"),
     "timm v4 medium": (lambda: efficientnet_module("_gen_mobilenet_v4", "conv_medium", 0.5), "mobilenetv4"),
     "timm efficientnet": (lambda: efficientnet_module("_gen_efficientnet", "x", 0.5, 0.5), "efficientnet"),
