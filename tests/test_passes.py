@@ -373,14 +373,14 @@ def test_a_chain_of_arithmetic_merges_into_a_transposed_convolution() -> None:
     after(merge_scale, net.build([y]), ["conv_transpose2d"])
 
 
-@pytest.mark.parametrize("shape", [(2, 1, 1, 1), (4, 1, 9), (9,), (1, 1, 4, 1, 1)])
+@pytest.mark.parametrize("shape", [(2, 1, 1, 1), (4, 1, 9), (9,), (1, 1, 4, 1, 1), (1, 1, 1, 1, 1)])
 def test_arithmetic_that_is_not_per_channel_stays(shape: tuple[int, ...]) -> None:
     net = Net()
     graph = net.build([net.add("mul", [net.conv(net.x), net.noise(*shape)])])
     after(merge_scale, graph, ["conv2d", "mul"], SIZES[:1])
 
 
-@pytest.mark.parametrize("shape", [(3, 4), (2, 1, 4), (9,), (1, 4)])
+@pytest.mark.parametrize("shape", [(3, 4), (2, 1, 4), (9,), (1, 4), (1, 1)])
 def test_arithmetic_after_linear_that_is_not_per_feature_stays(shape: tuple[int, ...]) -> None:
     """(1, 4) is per feature, but would add an axis to the output of a linear without a batch."""
     net = Net(("n", 9) if shape == (9,) else ("n", 4))
@@ -542,6 +542,16 @@ def test_more_near_misses_of_hardsigmoid_and_hardswish_stay() -> None:
         "clamp",
         "mul",
     ]
+
+
+def test_a_product_that_is_shifted_or_scaled_per_element_stays() -> None:
+    net = Net()
+    product = net.add("mul", [net.x, net.add("hardsigmoid", [net.x])])
+    y = net.add("mul", [net.add("add", [product, net.number(3)]), net.number(1)])
+    after(fuse_hardswish, net.build([y]), ["hardswish", "add", "mul"])
+    net = Net()
+    y = net.add("mul", [net.add("mul", [net.x, net.noise(9)]), net.add("sigmoid", [net.x])])
+    after(fuse_silu, net.build([y]), ["mul", "sigmoid", "mul"], SIZES[:1])
 
 
 def test_a_gate_of_another_value_stays() -> None:
