@@ -16,8 +16,8 @@ import struct
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from sepcore.cache import cache_candidates
 from sepcore.options import env_prebuilt_cache_dir
@@ -37,8 +37,7 @@ _LOCK_POLL_SECONDS = 0.02
 _warned: set[str] = set()
 
 
-@dataclass(frozen=True)
-class CacheEntry:
+class CacheEntry(NamedTuple):
     """A file of the cache; ``used`` is when it was last needed, in seconds since 1970, to a day."""
 
     key: str
@@ -172,26 +171,33 @@ def open_cache(cache_dir: Path | None = None) -> ObjectCache:
 def _read(path: Path, key: str) -> bytes | None:
     """The object in ``path``, or None where the file is missing, not trusted, damaged or another's."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
-    with open(descriptor, "rb") as file:
-        try:
-            status = os.fstat(descriptor)
-            _require_trusted(status, path)
-            _require_trusted(path.parent.stat(), path.parent)
-            if not stat.S_ISREG(status.st_mode) or status.st_size > _HEADER.size + _MAX_OBJECT_BYTES:
-                return None
-            content = file.read(_HEADER.size + _MAX_OBJECT_BYTES + 1)
-            if time.time() - status.st_mtime > _DAY_SECONDS:
-                with contextlib.suppress(OSError):
-                    os.utime(descriptor)  # needed again: not to be trimmed soon
-        except PermissionError as error:
-            _warn_once(str(path.parent), f"compiled kernels are not read from the cache: {error.strerror}")
-            return None
-        except OSError:
-            return None
+    try:
+        content = _trusted_content(descriptor, path)
+    except PermissionError as error:
+        _warn_once(str(path.parent), f"compiled kernels are not read from the cache: {error.strerror}")
+        return None
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
     return _unwrapped(content, key)
+
+
+def _trusted_content(descriptor: int, path: Path) -> bytes:
+    """What an open file holds; empty where it is no regular file or larger than any object."""
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_size > _HEADER.size + _MAX_OBJECT_BYTES:
+        return b""
+    _require_trusted(status, path)
+    _require_trusted(path.parent.stat(), path.parent)
+    if time.time() - status.st_mtime > _DAY_SECONDS:
+        with contextlib.suppress(OSError):
+            os.utime(descriptor)  # needed again: not to be trimmed soon
+    with open(descriptor, "rb", closefd=False) as file:
+        return file.read(status.st_size)
 
 
 def _unwrapped(content: bytes, key: str) -> bytes | None:

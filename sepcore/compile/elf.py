@@ -6,7 +6,6 @@ Formats: System V ABI, chapter "Object Files"; relocations in the x86-64 and AAr
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from sepcore.errors import CompileError
@@ -50,8 +49,7 @@ class Symbol(NamedTuple):
         return self.section is None and self.name != ""
 
 
-@dataclass(frozen=True)
-class ElfObject:
+class ElfObject(NamedTuple):
     """The loadable content of an object.
 
     Attributes

@@ -7,6 +7,7 @@ end of its stdin and ends.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -73,7 +74,10 @@ def _built_by_workers(waiting: deque[keys.KernelRow], isa: str, registry: str) -
     finally:
         for process in workers:
             process.kill()
-            process.wait()
+        for process, thread in zip(workers, threads):
+            thread.join()
+            with contextlib.suppress(BrokenPipeError):
+                process.communicate()
 
 
 def _cpus() -> int:
@@ -85,8 +89,10 @@ def _start_worker() -> subprocess.Popen[bytes] | None:
     if getattr(sys, "frozen", False) or not re.match(r"(?i)python[\d.]*t?$", os.path.basename(sys.executable or "")):
         return None
     command = [sys.executable, "-c", _START, *sys.path]
+    # Numba's settings are in no key, so they may not change what is compiled.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")}
     try:
-        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     except OSError:
         return None
 
@@ -98,6 +104,7 @@ def _drive(
     assert process.stdin is not None and process.stdout is not None
     try:
         patience = threading.Timer(_GREETING_SECONDS, process.kill)
+        patience.daemon = True
         patience.start()
         greeting = process.stdout.read(len(worker.GREETING))
         patience.cancel()
@@ -128,4 +135,4 @@ def _ask(process: subprocess.Popen[bytes], row: keys.KernelRow) -> bytes | Compi
             raise EOFError
     except (OSError, EOFError, struct.error):
         return CompileError(f"kernel {row.name!r}: the compiling process ended with code {process.wait()}")
-    return content if kind == worker.BUILT else CompileError(f"kernel {row.name!r}: {content.decode(errors='replace')}")
+    return content if kind == worker.BUILT else CompileError(content.decode(errors="replace"))

@@ -36,8 +36,10 @@ def main() -> None:
         name, parameters = json.loads(line)
         try:
             _reply(replies, BUILT, _build(registry, isa, sources, name, parameters))
+        except CompileError as error:
+            _reply(replies, FAILED, str(error).encode())
         except Exception as error:
-            _reply(replies, FAILED, f"{type(error).__name__}: {error}".encode())
+            _reply(replies, FAILED, f"kernel {name!r}: {type(error).__name__}: {error}".encode())
 
 
 def _reply(replies: BinaryIO, kind: int, content: bytes) -> None:
