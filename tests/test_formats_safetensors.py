@@ -12,6 +12,8 @@ from torch_layouts import safetensors_file
 
 from sepcore.errors import FormatError
 from sepcore.formats import read_checkpoint
+from sepcore.formats.safetensors import read_header
+from sepcore.formats.source import Source
 
 DTYPES = [
     *(f"float{bits}" for bits in (64, 32, 16)),
@@ -72,3 +74,10 @@ def test_overlap_names_the_tensor_and_the_bytes(tmp_path: Path) -> None:
         read_checkpoint(path)
     assert caught.value.where == "tensor 'b'"
     assert "from 8" in caught.value.expected and caught.value.found == "4"
+
+
+def test_header_that_is_no_object(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(safetensors_file(b"[1, 2]"))
+    with Source(path) as source, pytest.raises(FormatError, match=r"a JSON object, found \(1, 2\)"):
+        read_header(source)
