@@ -2,25 +2,47 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sepcore.errors import OptionError
 from sepcore.formats.checkpoint import read_checkpoint
+from sepcore.formats.sniff import ONNX, TORCH_EXPORT, sniff
 from sepcore.image.batches import classify_files
 from sepcore.image.preprocess import Preprocess
 from sepcore.image.read import Picture
+from sepcore.ir.graph import Graph
 from sepcore.ir.verify import verify
 from sepcore.labels import Prediction, check_labels, read_labels
-from sepcore.models import Recognised, recognise
+from sepcore.models import recognise
 from sepcore.options import SessionOptions
 from sepcore.passes import run_passes
-from sepcore.runtime.session import Session
+from sepcore.runtime.session import Session, described_outputs
 
 _IMAGENET_CLASSES = 1000
+_CROP_RATIO = 0.875  # of the short side that the crop takes, where a file says nothing
+
+
+@dataclass(frozen=True)
+class Network:
+    """What a file held: a graph, and what is known about its pictures and classes.
+
+    Attributes
+    ----------
+    family, arch : what a state dict was recognised as; for a file with a graph, its format and the graph's name.
+    num_classes : 0 where the output is not one score per class.
+    """
+
+    graph: Graph
+    preprocess: Preprocess
+    family: str
+    arch: str
+    num_classes: int
+    labels: Sequence[str] | None = None
 
 
 class Model(Session):
@@ -33,13 +55,12 @@ class Model(Session):
     family, arch : what the file was recognised as.
     """
 
-    def __init__(self, recognised: Recognised, labels: Sequence[str] | None, options: SessionOptions) -> None:
-        graph = recognised.graph
-        verify(graph)
-        super().__init__(run_passes(graph), options)
-        self.preprocess: Preprocess = recognised.preprocess
-        self.family, self.arch = recognised.family, recognised.arch
-        self.num_classes = recognised.num_classes
+    def __init__(self, network: Network, labels: Sequence[str] | None, options: SessionOptions) -> None:
+        verify(network.graph)
+        super().__init__(run_passes(network.graph), options)
+        self.preprocess = network.preprocess
+        self.family, self.arch = network.family, network.arch
+        self.num_classes = network.num_classes
         check_labels(labels, self.num_classes)
         self.labels: Sequence[str] | None = labels
 
@@ -85,6 +106,7 @@ def load(
     precision: str = "fp32",
     cache_dir: str | os.PathLike[str] | None = None,
     labels: str | os.PathLike[str] | Sequence[str] | None = None,
+    preprocess: Preprocess | None = None,
     input_size: int | tuple[int, int] | None = None,
     **overrides: Any,
 ) -> Model:
@@ -92,12 +114,13 @@ def load(
 
     Parameters
     ----------
-    model : a checkpoint file, or the name of a model that `sepcore models` lists (fetched on first use).
+    model : a state dict, `.pt2` or ONNX file, or the name of a model that `sepcore models` lists (fetched on first use).
     arch : name of the network where the file does not say enough, such as ``"tf_mobilenetv3_large_100"``.
     num_threads : threads one call may use; default: the CPUs this process may use.
     precision : "fp32".
     cache_dir : where compiled kernels and fetched weights are kept.
     labels : a labels file or a list of class names; default: ImageNet's names for 1000 classes.
+    preprocess : how pictures are prepared; default: what the file or the family says.
     input_size : side or (height, width) of the input that pictures are cropped to; default: the network's own.
     overrides : what a state dict cannot say: ``padding="same"``, ``bn_eps=1e-3``, ``leaky_slope=0.1``, ``activation=``.
 
@@ -110,19 +133,54 @@ def load(
     DownloadError : a named model cannot be fetched.
     """
     options = SessionOptions(num_threads, precision, Path(cache_dir) if cache_dir is not None else None)
-    path, named_labels, preprocess = _locate(model, options.cache_dir)
-    recognised = recognise(read_checkpoint(path), arch=arch, **overrides)
-    if preprocess is not None:
-        recognised = replace(recognised, preprocess=preprocess)
+    path, named_labels, named_preprocess = _locate(model, options.cache_dir)
+    network = _read(path, arch, overrides)
+    chosen = preprocess or named_preprocess or network.preprocess
     if input_size is not None:
-        recognised = replace(recognised, preprocess=_resized(recognised.preprocess, input_size))
-    names = _labels(labels, named_labels or recognised.labels, recognised.num_classes)
-    return Model(recognised, names, options)
+        chosen = _resized(chosen, input_size)
+    names = _labels(labels, named_labels or network.labels, network.num_classes)
+    return Model(replace(network, preprocess=chosen), names, options)
 
 
 def InferenceSession(path: str | os.PathLike[str], **options: Any) -> Model:
     """ONNX Runtime's spelling of :func:`load`."""
     return load(path, **options)
+
+
+def _read(path: Path, arch: str | None, overrides: dict[str, Any]) -> Network:
+    """The network in a file: a graph as it stands there, or the one that a state dict is recognised as."""
+    kind = sniff(path)
+    if kind not in (TORCH_EXPORT, ONNX):
+        found = recognise(read_checkpoint(path), arch=arch, **overrides)
+        return Network(found.graph, found.preprocess, found.family, found.arch, found.num_classes, found.labels)
+    given = [name for name, value in {"arch": arch, **overrides}.items() if value is not None]
+    if given:
+        raise OptionError(f"{path}: {given[0]} says what a state dict cannot; this file holds its whole graph")
+    if kind == ONNX:
+        from sepcore.formats.onnx import read_onnx
+
+        graph = read_onnx(path)
+    else:
+        from sepcore.formats.torch_export import read_pt2
+
+        graph = read_pt2(path)
+    return Network(graph, _plain_preprocess(graph), kind, graph.name, _classes(graph))
+
+
+def _plain_preprocess(graph: Graph) -> Preprocess:
+    """ImageNet's usual preprocessing at the size the graph takes, 224 where it takes any."""
+    shape = graph.inputs[0].shape if graph.inputs else ()
+    lengths = shape[2:] if len(shape) == 4 else ()
+    height, width = (d if isinstance(d, int) else 224 for d in lengths) if lengths else (224, 224)
+    return Preprocess((height, width), math.floor(min(height, width) / _CROP_RATIO))
+
+
+def _classes(graph: Graph) -> int:
+    """Scores per image, where the graph takes pictures and its only output is (n, classes)."""
+    if len(graph.outputs) != 1 or len(graph.inputs) != 1 or len(graph.inputs[0].shape) != 4:
+        return 0
+    (value,) = described_outputs(graph)
+    return value.shape[1] if len(value.shape) == 2 and isinstance(value.shape[1], int) else 0
 
 
 def _locate(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sepcore.plan.planner import plan
+from sepcore.plan.planner import plan, unsupported
 from sepcore.plan.program import Program
 from sepcore.plan.weights import WeightStore
 
-__all__ = ["Program", "WeightStore", "plan"]
+__all__ = ["Program", "WeightStore", "plan", "unsupported"]

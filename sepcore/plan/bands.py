@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sepcore.kernels import chain as chain_rows
+from sepcore.kernels import isa as isas
 from sepcore.kernels import step as words
 from sepcore.kernels.conv import stem as stem_rows
 from sepcore.kernels.depthwise import rows as depthwise_rows
@@ -65,8 +66,8 @@ def fuse_bands(drafts: Sequence[Draft], threads: int, isa: str) -> list[Draft]:
 def _chain_at(drafts: Sequence[Draft], i: int, readers: dict[int, int]) -> _Chain | None:
     def follows(first: Draft, second: Draft) -> bool:
         """Whether ``second`` is the only one to need what ``first`` makes."""
-        made = first.operands[words.OUT][0]
-        return second.operands[words.X][0] == made and readers.get(made.id) == 1
+        made = first.operands[words.OUT]
+        return second.operands[words.X] == made and readers.get(made[0].id) == 1
 
     def pair(a: int) -> bool:
         if a + 1 >= len(drafts) or drafts[a].batched:
@@ -96,7 +97,9 @@ def _chain_at(drafts: Sequence[Draft], i: int, readers: dict[int, int]) -> _Chai
 
 def _weight_bytes(pointwise: Draft) -> int:
     r = pointwise_rows
-    return 4 * pointwise.words[r.K] * pointwise.words[r.PANELS] * pointwise.kernel.parameters.columns(16)
+    lanes = isas.by_name(pointwise.kernel.isa).lanes
+    columns: int = pointwise.kernel.parameters.packed_columns(lanes)
+    return 4 * pointwise.words[r.K] * pointwise.words[r.PANELS] * columns
 
 
 def _fused(chain: _Chain, threads: int, isa: str) -> Draft:

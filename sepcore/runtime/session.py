@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepcore.compile import kernels_for
-from sepcore.errors import GraphError, InputError, OptionError, PlanError
+from sepcore.errors import GraphError, InputError, OptionError, PlanError, UnsupportedModelError
 from sepcore.ir.graph import Graph, Value
 from sepcore.ir.infer import infer_shapes, specialise
 from sepcore.kernels import isa as isas
 from sepcore.kernels import registry
 from sepcore.options import SessionOptions
 from sepcore.passes import run_shape_passes
-from sepcore.plan import Program, WeightStore, plan
+from sepcore.plan import Program, WeightStore, plan, unsupported
 from sepcore.runtime.context import Context
 from sepcore.runtime.pool import WALK_IMAGES, Pool, shared_pool
 from sepcore.runtime.threads import num_threads
@@ -70,7 +70,8 @@ class Session:
         self.isa = chosen_isa().name
         self.num_threads = num_threads(options.num_threads)
         self.inputs: tuple[Value, ...] = graph.inputs
-        self.outputs: tuple[Value, ...] = _outputs(graph)
+        self.outputs: tuple[Value, ...] = described_outputs(graph)
+        self._check_supported()
         self._weights = WeightStore()
         self._prepared: OrderedDict[tuple[tuple[int, ...], ...], _Prepared] = OrderedDict()
         self._lock = threading.Lock()
@@ -138,6 +139,16 @@ class Session:
         one = self._prepare(tuple((1, *shape[1:]) for shape in shapes))
         return [np.empty((0, *shape[1:]), np.float32) for shape in one.output_shapes]
 
+    def _check_supported(self) -> None:
+        """Raise now, with all reasons at once, if the graph holds what no kernel runs."""
+        shapes = example_shapes(self._graph)
+        try:
+            graph = run_shape_passes(specialise(self._graph, shapes))
+        except GraphError:
+            return  # the example is of a size the network does not take; calls will say
+        if problems := unsupported(graph):
+            raise UnsupportedModelError(self._graph.name, problems)
+
     def _prepare(self, shapes: tuple[tuple[int, ...], ...]) -> _Prepared:
         with self._lock:
             known = self._prepared.get(shapes)
@@ -181,18 +192,33 @@ def chosen_isa() -> isas.Isa:
         raise OptionError(str(error)) from error
 
 
-def _outputs(graph: Graph) -> tuple[Value, ...]:
-    """Output values with the lengths that do not depend on the input; the others are names."""
-    example = {v.name: tuple(d if isinstance(d, int) else 224 for d in v.shape) for v in graph.inputs}
-    first = {name: (1, *shape[1:]) for name, shape in example.items()}
+def example_shapes(graph: Graph) -> dict[str, tuple[int, ...]]:
+    """A concrete shape for one image, per input: lengths that may vary get 224, or 1 where they count images."""
+    return {
+        value.name: tuple(d if isinstance(d, int) else 224 if i else 1 for i, d in enumerate(value.shape))
+        for value in graph.inputs
+    }
+
+
+def described_outputs(graph: Graph) -> tuple[Value, ...]:
+    """Names and shapes of the outputs; a length that depends on the input's is a name."""
+    first = example_shapes(graph)
+    second = {
+        value.name: tuple(d if isinstance(d, int) else 256 if i else 2 for i, d in enumerate(value.shape))
+        for value in graph.inputs
+    }
     try:
-        values = infer_shapes(graph, first)
+        one, two = infer_shapes(graph, first), infer_shapes(graph, second)
     except GraphError:
         return tuple(Value(name, ("n",)) for name in graph.outputs)
     return tuple(
         Value(
             name,
-            ("n", *(d if len(values[name].shape) == 2 else f"d{i}" for i, d in enumerate(values[name].shape[1:], 1))),
+            tuple(
+                a if a == b else "n" if i == 0 else f"d{i}"
+                for i, (a, b) in enumerate(zip(one[name].shape, two[name].shape))
+            ),
+            one[name].dtype,
         )
         for name in graph.outputs
     )
