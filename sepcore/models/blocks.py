@@ -75,11 +75,11 @@ def inverted_residual(
     """
     shortcut = x
     if block.depthwise is None and block.expand is not None:
-        x = net.conv_bn(x, block.expand, stride=stride, kernel=kernel, activation=activation)
+        x = net.strided_conv_bn(x, block.expand, stride=stride, kernel=kernel, activation=activation)
     elif block.expand is not None:
         x = net.conv_bn(x, block.expand, kernel=1, activation=activation)
     if block.depthwise is not None:
-        x = net.conv_bn(x, block.depthwise, stride=stride, depthwise=True, kernel=kernel, activation=activation)
+        x = net.strided_conv_bn(x, block.depthwise, stride=stride, depthwise=True, kernel=kernel, activation=activation)
     if block.squeeze is not None:
         x = squeeze_excite(net, x, block.squeeze, squeeze, activation)
     x = net.conv_bn(x, block.project, kernel=1, out=out, activation=activation, linear=linear)

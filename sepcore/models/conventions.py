@@ -41,12 +41,15 @@ class Conventions:
     bn_eps : the number that BatchNorm adds to the variance.
     padding : one of PADDINGS, for the convolutions with a stride.
     leaky_slope : slope for negative values where ``activation`` is "leaky_relu".
+    downsampling : how blocks with a stride thin out a map: "stride" in the convolution, or after its activation by
+        "average" over 2x2 or "blur" with a binomial 3x3 filter. Not a user's choice: networks so built have names.
     """
 
     activation: str = "relu"
     bn_eps: float = 1e-5
     padding: str = "symmetric"
     leaky_slope: float | None = None
+    downsampling: str = "stride"
 
 
 OVERRIDES = ("activation", "bn_eps", "padding", "leaky_slope")

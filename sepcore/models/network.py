@@ -142,6 +142,20 @@ class Network:
         x = self.batch_norm(self.conv(x, layer.conv, **conv), layer.bn)
         return x if linear else self.activation(x, layer.act, activation)
 
+    def strided_conv_bn(self, x: Map, layer: Layer, *, stride: int, **conv_bn: Any) -> Map:
+        """As :meth:`conv_bn`, inside a block: thins out as the network's conventions say."""
+        downsampling = self.conventions.downsampling
+        if stride == 1 or downsampling == "stride":
+            return self.conv_bn(x, layer, stride=stride, **conv_bn)
+        x = self.conv_bn(x, layer, **conv_bn)
+        path, strides = f"{layer.conv}.aa", (stride, stride)
+        if downsampling == "average":
+            return Map(self.add("avg_pool2d", (x.value,), path, kernel=strides, strides=strides), x.channels)
+        row = np.array([0.25, 0.5, 0.25], np.float32)
+        blur = self.constant(f"{path}.weight", np.tile(np.outer(row, row), (x.channels, 1, 1, 1)))
+        value = self.add("conv2d", (x.value, blur), path, strides=strides, padding=(1, 1, 1, 1), groups=x.channels)
+        return Map(value, x.channels)
+
     def residual(self, x: Map, shortcut: Map, path: str) -> Map:
         """``x`` plus what the block ``path`` was given."""
         return Map(self.add("add", (x.value, shortcut.value), path), x.channels)

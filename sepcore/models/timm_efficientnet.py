@@ -28,6 +28,8 @@ LITE_STAGES = tuple(
 _inception = partial(timm_preprocess, mean=INCEPTION_MEAN, std=INCEPTION_STD)
 _b = partial(Variant, conventions=Conventions(activation="silu"))
 _tf_b = partial(Variant, conventions=Conventions(activation="silu", bn_eps=1e-3, padding="same"), named_only=True)
+_pruned = partial(_tf_b, named_only=False)
+_blur = partial(Variant, conventions=Conventions(activation="silu", downsampling="blur"), named_only=True)
 _lite = partial(Variant, conventions=Conventions(activation="relu6"))
 _tf_lite = partial(Variant, conventions=Conventions(activation="relu6", bn_eps=1e-3, padding="same"), named_only=True)
 
@@ -46,6 +48,10 @@ FAMILIES = (
             _b("efficientnet_b6", timm_preprocess(528, 0.942), width=1.8, depth=2.6),
             _b("efficientnet_b7", timm_preprocess(600, 0.949), width=2.0, depth=3.1),
             _b("efficientnet_b8", timm_preprocess(672, 0.954), width=2.2, depth=3.6),
+            _pruned("efficientnet_b1_pruned", _inception(240, 0.882), stage_channels=(16, 12, 35, 74, 67, 192, 320)),
+            _pruned("efficientnet_b2_pruned", _inception(260, 0.89), stage_channels=(16, 17, 42, 85, 116, 208, 352)),
+            _pruned("efficientnet_b3_pruned", _inception(300, 0.904), stage_channels=(24, 12, 40, 93, 120, 232, 384)),
+            _blur("efficientnet_blur_b0", timm_preprocess(), width=1.0, depth=1.0),
             _tf_b("tf_efficientnet_b0", timm_preprocess(), width=1.0, depth=1.0),
             _tf_b("tf_efficientnet_b1", timm_preprocess(240, 0.882), width=1.0, depth=1.1),
             _tf_b("tf_efficientnet_b2", timm_preprocess(260, 0.89), width=1.1, depth=1.2),

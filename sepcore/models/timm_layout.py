@@ -152,7 +152,7 @@ def _universal_block(net: Network, x: Map, place: Place) -> Map:
         if name not in (*filters, striding if stride > 1 else ""):
             return x
         layer, own_stride = _pair(f"{place.path}.{name}"), stride if name == striding else 1
-        return net.conv_bn(x, layer, stride=own_stride, depthwise=True, activation=activation, linear=linear)
+        return net.strided_conv_bn(x, layer, stride=own_stride, depthwise=True, activation=activation, linear=linear)
 
     x = depthwise(x, "dw_start", linear=True)
     x = net.conv_bn(x, _pair(f"{place.path}.pw_exp"), kernel=1, activation=activation)

@@ -27,8 +27,10 @@ LARGER = (
 )
 
 _variant = partial(Variant, conventions=Conventions(activation="relu"))
+_average = partial(Variant, conventions=Conventions(activation="relu", downsampling="average"), named_only=True)
+_blur = partial(Variant, conventions=Conventions(activation="relu", downsampling="blur"), named_only=True)
+_LARGE_CHANNELS = (48, 96, 192, 512, 960)
 _INCEPTION = timm_preprocess(mean=INCEPTION_MEAN, std=INCEPTION_STD)
-_PREPROCESS_LARGE = timm_preprocess(384, 0.95)
 
 FAMILIES = (
     Family(
@@ -48,7 +50,10 @@ FAMILIES = (
         build=partial(build, stages=LARGER, head=normed_head),
         variants=(
             _variant("mobilenetv4_conv_medium", timm_preprocess(256, 0.95), width=1.0),
-            _variant("mobilenetv4_conv_large", _PREPROCESS_LARGE, stage_channels=(48, 96, 192, 512, 960)),
+            _variant("mobilenetv4_conv_large", timm_preprocess(384, 0.95), stage_channels=_LARGE_CHANNELS),
+            _average("mobilenetv4_conv_aa_medium", timm_preprocess(256, 0.95), width=1.0),
+            _average("mobilenetv4_conv_aa_large", timm_preprocess(448, 0.95), stage_channels=_LARGE_CHANNELS),
+            _blur("mobilenetv4_conv_blur_medium", timm_preprocess(224, 0.95), width=1.0),
             _variant("mobilenetv4", timm_preprocess(256, 0.95)),
         ),
     ),
