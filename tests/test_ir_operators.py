@@ -68,7 +68,14 @@ def test_same_padding_puts_the_odd_element_last_and_same_lower_first() -> None:
     assert run("conv2d", [MAP, CORNERS], padding="same_lower") == [[[[[10, 20, 30], [40, 51, 62], [70, 84, 95]]]]]
     assert run("conv2d", [MAP, CORNERS], padding="same", strides=(2, 2)) == [[[[[51, 3], [7, 9]]]]]
     window = [[[[1, 1, 1]]]]
-    assert run("conv2d", [[[[[1, 2, 4, 8]]]], window], padding="same", strides=(1, 2)) == [[[[[7, 12]]]]]
+    row = [[[[1, 2, 4, 8]]]]
+    assert run("conv2d", [row, window], padding="same", strides=(1, 2)) == [[[[[7, 12]]]]]
+    window = [[[[1, 1, 1, 1]]]]
+    assert run("conv2d", [row, window], padding="same") == [[[[[7, 15, 14, 12]]]]]
+    assert run("conv2d", [row, window], padding="same_lower") == [[[[[3, 7, 15, 14]]]]]
+    window = [[[[1, 1, 1, 1, 1]]]]
+    assert run("conv2d", [row, window], padding="same") == [[[[[7, 15, 15, 14]]]]]
+    assert run("conv2d", [row, window], padding="same_lower") == [[[[[7, 15, 15, 14]]]]]
 
 
 def test_grouped_conv2d() -> None:
