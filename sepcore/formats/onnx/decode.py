@@ -13,9 +13,18 @@ import numpy as np
 
 from sepcore.errors import FormatError, SepcoreError
 from sepcore.formats.onnx.external import ExternalFiles
-from sepcore.formats.onnx.model import DEFAULT_DOMAIN, Function, OnnxModel, OnnxNode, Reference, Unreadable
+from sepcore.formats.onnx.model import (
+    DEFAULT_DOMAIN,
+    MAX_RANK,
+    Function,
+    OnnxModel,
+    OnnxNode,
+    Reference,
+    Unreadable,
+    shown,
+)
 from sepcore.formats.onnx.origin import origin
-from sepcore.formats.onnx.tensors import MAX_LENGTH, MAX_RANK, UnreadableTypeError, element_type, read_tensor
+from sepcore.formats.onnx.tensors import MAX_LENGTH, UnreadableTypeError, element_type, read_tensor
 from sepcore.formats.onnx.wire import check_wire
 from sepcore.formats.source import Source
 from sepcore.ir.graph import Array, Dim, Value
@@ -33,14 +42,11 @@ def decode(path: str | os.PathLike[str]) -> OnnxModel:
     SepcoreError : the package ``onnx`` is not installed.
     OSError : the file is missing or may not be read.
     """
-    with Source(path) as source:
-        if source.size > MAX_BYTES:
-            raise source.error("size", f"at most {MAX_BYTES} bytes", str(source.size))
-        content = source.read(0, source.size)
-    return _Decoder(os.fspath(path), _parsed(os.fspath(path), content)).model()
+    return _Decoder(os.fspath(path), _parsed(os.fspath(path))).model()
 
 
-def _parsed(path: str, content: bytes) -> Any:
+def _parsed(path: str) -> Any:
+    """The file as a ModelProto; its bytes are not kept."""
     try:
         from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
         from onnx import ModelProto
@@ -48,6 +54,10 @@ def _parsed(path: str, content: bytes) -> Any:
         raise SepcoreError(
             f'{path}: reading ONNX needs the package onnx: pip install "sepcore[onnx]" (import failed: {error})'
         ) from None
+    with Source(path) as source:
+        if source.size > MAX_BYTES:
+            raise source.error("size", f"at most {MAX_BYTES} bytes", str(source.size))
+        content = source.read(0, source.size)
     check_wire(path, content)
     model = ModelProto()
     try:
@@ -76,9 +86,9 @@ class _Decoder:
         opsets = self._opsets(self._proto.opset_import)
         constants = self._constants(graph)
         inputs = self._inputs(graph.input, set(constants))
-        if not graph.output:
-            raise self._error("graph", "at least one output", "none")
         outputs = tuple(value.name for value in graph.output)
+        if not outputs or "" in outputs or len(set(outputs)) < len(outputs):
+            raise self._error("outputs", "at least one, each of a name of its own", ", ".join(map(shown, outputs[:9])))
         nodes = self._nodes(graph.node, opsets)
         return OnnxModel(self._path, graph.name, inputs, constants, outputs, nodes, self._functions())
 
@@ -91,19 +101,19 @@ class _Decoder:
             domain = _domain(entry.domain)
             if opsets.setdefault(domain, entry.version) != entry.version:
                 found = f"{opsets[domain]} and {entry.version}"
-                raise self._error(f"opset_import of {domain or 'ai.onnx'!r}", "one version", found)
+                raise self._error(f"opset_import of {shown(domain or 'ai.onnx')}", "one version", found)
         return opsets
 
     def _constants(self, graph: Any) -> dict[str, Array | Unreadable]:
         constants: dict[str, Array | Unreadable] = {}
         for tensor in graph.initializer:
             if not tensor.name or tensor.name in constants:
-                raise self._error(f"initializer {tensor.name!r}", "a name of its own", "none or one that is taken")
-            constants[tensor.name] = self._tensor(tensor, f"initializer {tensor.name!r}")
+                raise self._error(f"initializer {shown(tensor.name)}", "a name of its own", "none or one that is taken")
+            constants[tensor.name] = self._tensor(tensor, f"initializer {shown(tensor.name)}")
         for sparse in graph.sparse_initializer:
             name = sparse.values.name
             if not name or name in constants:
-                raise self._error(f"sparse_initializer {name!r}", "a name of its own", "none or one that is taken")
+                raise self._error(f"sparse_initializer {shown(name)}", "a name of its own", "none or one that is taken")
             constants[name] = Unreadable("sparse initializers are not supported")
         return constants
 
@@ -118,7 +128,7 @@ class _Decoder:
         inputs: dict[str, Value | Unreadable] = {}
         for info in infos:
             if not info.name or info.name in inputs:
-                raise self._error(f"input {info.name!r}", "a name of its own", "none or one that is taken")
+                raise self._error(f"input {shown(info.name)}", "a name of its own", "none or one that is taken")
             if info.name not in constants:
                 inputs[info.name] = self._input(info)
         return inputs
@@ -130,7 +140,7 @@ class _Decoder:
         if not info.type.tensor_type.HasField("shape"):
             return Unreadable("expected a tensor of known rank, found one without a shape")
         try:
-            row = element_type(self._path, f"input {info.name!r}", info.type.tensor_type.elem_type)
+            row = element_type(self._path, f"input {shown(info.name)}", info.type.tensor_type.elem_type)
         except UnreadableTypeError as error:
             return Unreadable(str(error))
         return Value(info.name, self._shape(info.name, info.type.tensor_type.shape.dim), row.dtype)
@@ -139,7 +149,7 @@ class _Decoder:
         """Axis lengths; those of zero or less are how some tools write an open one."""
         if len(dims) > MAX_RANK or any(dim.dim_value > MAX_LENGTH for dim in dims):
             found = f"{len(dims)} axes of {', '.join(str(dim.dim_value) for dim in dims[:MAX_RANK])}"
-            raise self._error(f"input {name!r}", f"at most {MAX_RANK} axes of at most {MAX_LENGTH}", found)
+            raise self._error(f"input {shown(name)}", f"at most {MAX_RANK} axes of at most {MAX_LENGTH}", found)
         return tuple(
             int(dim.dim_value) if dim.dim_value > 0 else dim.dim_param or f"{name}.{axis}"
             for axis, dim in enumerate(dims)
@@ -162,7 +172,7 @@ class _Decoder:
             name=name,
             inputs=tuple(proto.input),
             outputs=tuple(proto.output),
-            attributes=self._attributes(f"node {name!r}", proto.attribute),
+            attributes=self._attributes(f"node {shown(name)}", proto.attribute),
             opset=opsets.get(domain),
             source=origin(proto),
         )
@@ -180,9 +190,9 @@ class _Decoder:
         for proto in protos:
             if not proto.name or proto.name in attributes:
                 raise self._error(
-                    f"{where}, attribute {proto.name!r}", "a name of its own", "none or one that is taken"
+                    f"{where}, attribute {shown(proto.name)}", "a name of its own", "none or one that is taken"
                 )
-            attributes[proto.name] = self._attribute(f"{where}, attribute {proto.name!r}", proto)
+            attributes[proto.name] = self._attribute(f"{where}, attribute {shown(proto.name)}", proto)
         return attributes
 
     def _attribute(self, where: str, proto: Any) -> Any:
@@ -219,12 +229,12 @@ class _Decoder:
             overload = proto.overload if "overload" in proto.DESCRIPTOR.fields_by_name else ""
             key = (_domain(proto.domain), proto.name, overload)
             if not proto.name or key in functions:
-                raise self._error(f"function {proto.name!r}", "a name of its own", "none or one that is taken")
+                raise self._error(f"function {shown(proto.name)}", "a name of its own", "none or one that is taken")
             functions[key] = Function(
                 name=proto.name,
                 inputs=tuple(proto.input),
                 outputs=tuple(proto.output),
-                defaults=self._attributes(f"function {proto.name!r}", proto.attribute_proto),
+                defaults=self._attributes(f"function {shown(proto.name)}", proto.attribute_proto),
                 nodes=self._nodes(proto.node, self._opsets(proto.opset_import)),
             )
         return functions

@@ -10,6 +10,7 @@ import stat
 from collections.abc import Mapping
 
 from sepcore.errors import FormatError
+from sepcore.formats.onnx.model import shown
 
 
 class ExternalFiles:
@@ -59,18 +60,13 @@ class ExternalFiles:
 
     def _read_file(self, where: str, location: str, offset: int, length: int) -> bytearray:
         with open(self._open(where, location), "rb", buffering=0) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
-                found = f"{location!r}, " + (
-                    f"a file of {status.st_nlink} names" if status.st_nlink > 1 else "a device"
-                )
-                raise FormatError(self._path, where, "a regular file of its own beside the model, not a link", found)
+            size = os.fstat(file.fileno()).st_size
             total = self._totals[location] = self._totals.get(location, 0) + length
-            if offset + length > status.st_size:
-                found = f"{location!r} of {status.st_size} bytes"
+            if offset + length > size:
+                found = f"{shown(location)} of {size} bytes"
                 raise FormatError(self._path, where, f"{length} bytes at byte {offset}", found)
-            if total > status.st_size:
-                found = f"ranges that add up to {total} bytes in {location!r} of {status.st_size}"
+            if total > size:
+                found = f"ranges that add up to {total} bytes in {shown(location)} of {size}"
                 raise FormatError(self._path, where, "ranges that do not overlap", found)
             content = bytearray(length)
             file.seek(offset)
@@ -86,7 +82,7 @@ class ExternalFiles:
         """A descriptor of the file, opened folder by folder, so that no part of the way to it can be a link."""
         parts = location.split("/")
         if any(part in ("", ".", "..") or not part.isprintable() or set(part) & {"\\", ":"} for part in parts):
-            raise FormatError(self._path, where, "the name of a file beside the model", repr(location[:200]))
+            raise FormatError(self._path, where, "the name of a file beside the model", shown(location))
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(os.path.dirname(self._path) or os.curdir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -99,6 +95,12 @@ class ExternalFiles:
                 finally:
                     os.close(parent)
         except OSError as error:
-            found = f"{location[:200]!r}: {os.strerror(error.errno or 0)}"
+            found = f"{shown(location)}: {os.strerror(error.errno or 0)}"
             raise FormatError(self._path, where, "a file beside the model, not a link", found) from None
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+            os.close(descriptor)
+            found = "a file of several names" if stat.S_ISREG(status.st_mode) else "a folder, device or pipe"
+            expected = "a regular file of its own beside the model, not a link"
+            raise FormatError(self._path, where, expected, f"{shown(location)}, {found}")
         return descriptor

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sepcore.errors import FormatError
-from sepcore.formats.onnx.model import DEFAULT_DOMAIN, Function, OnnxModel, OnnxNode, Reference
+from sepcore.formats.onnx.model import DEFAULT_DOMAIN, Function, OnnxModel, OnnxNode, Reference, shown
 
 MAX_NODES = 1 << 16
 """Nodes, calls and arguments of calls that a model may have once its functions are expanded."""
@@ -46,12 +46,14 @@ class _Expansion:
             self._account(node, function)
             for name, value in node.attributes.items():
                 if isinstance(value, Reference):
-                    raise self._error(node, f"attribute {name!r} with a value", "a reference outside of a function")
+                    raise self._error(
+                        node, f"attribute {shown(name)} with a value", "a reference outside of a function"
+                    )
             if function is None:
                 yield node
             elif key in within or len(within) == MAX_DEPTH:
                 found = "itself" if key in within else f"{MAX_DEPTH} others"
-                raise self._error(node, "calls that come to an end", f"{function.name!r} within {found}")
+                raise self._error(node, "calls that come to an end", f"{shown(function.name)} within {found}")
             else:
                 yield from self.nodes(self._body(node, function), (*within, key))
 
@@ -82,7 +84,7 @@ class _Expansion:
             elif inner in names:
                 copies.append((inner, outer))
             else:
-                raise self._error(call, f"function {function.name!r} to make its outputs", f"no {inner!r}")
+                raise self._error(call, f"function {shown(function.name)} to make its outputs", f"no {shown(inner)}")
 
         def renamed(values: tuple[str, ...]) -> tuple[str, ...]:
             return tuple(names.setdefault(value, f"{call.name}/{value}") for value in values)

@@ -16,6 +16,16 @@ from sepcore.ir.graph import Array, Value
 DEFAULT_DOMAIN = ""
 """ONNX's own operators; files also spell it ``ai.onnx``."""
 
+MAX_RANK = 16
+"""Axes that a tensor may have."""
+
+_SHOWN = 150
+
+
+def shown(text: str) -> str:
+    """``text`` in quotes, cut where it is long: what a file calls things may be of any length."""
+    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
+
 
 @dataclass(frozen=True)
 class Unreadable:
@@ -58,7 +68,8 @@ class OnnxNode:
     @property
     def title(self) -> str:
         """The operator with its domain, and the node's name, for messages."""
-        return f"{self.domain + '.' if self.domain else ''}{self.op} {self.name!r}"
+        operator = f"{self.domain}.{self.op}" if self.domain else self.op
+        return f"{operator[:_SHOWN]} {shown(self.name)}"
 
     def with_(self, **changes: Any) -> OnnxNode:
         """A copy with some fields replaced."""
@@ -120,7 +131,7 @@ def in_order(path: str, nodes: tuple[OnnxNode, ...], given: set[str]) -> tuple[O
     for position, node in enumerate(nodes):
         for name in node.inputs:
             if name and name not in makers and name not in given:
-                raise FormatError(path, f"node {node.title}", "inputs that something makes", repr(name))
+                raise FormatError(path, f"node {node.title}", "inputs that something makes", shown(name))
         waiting.append({makers[name] for name in node.inputs if name in makers})
         for maker in waiting[position]:
             readers.setdefault(maker, []).append(position)
@@ -145,7 +156,7 @@ def _makers(path: str, nodes: tuple[OnnxNode, ...], given: set[str]) -> dict[str
     for position, node in enumerate(nodes):
         for name in node.outputs:
             if name in makers or name in given:
-                raise FormatError(path, f"node {node.title}", "outputs of a name of their own", f"{name!r} twice")
+                raise FormatError(path, f"node {node.title}", "outputs of a name of their own", f"{shown(name)} twice")
             if name:
                 makers[name] = position
     return makers

@@ -7,13 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import isfinite, isnan, nan
 from typing import Any, Protocol
 
 import numpy as np
 
 from sepcore.errors import FormatError, GraphError
-from sepcore.formats.onnx.model import OnnxNode, Unreadable
+from sepcore.formats.onnx.model import MAX_RANK, OnnxNode, Unreadable, shown
 from sepcore.ir.graph import Array, Node
+
+MAX_SETTINGS = 1 << 10
+"""Elements of a constant that says how a node works, as axes, sizes and pads do."""
+
+_SHOWN = 300
 
 REQUIRED: Any = object()
 """Stands for the default of an attribute that has none."""
@@ -103,7 +109,7 @@ class Step:
 
     def error(self, what: str, expected: str, found: str) -> FormatError:
         """The error for something the node breaks of ONNX's rules."""
-        return FormatError(self.path, f"node {self.node.title}, {what}", expected, found)
+        return FormatError(self.path, f"node {self.node.title}, {what}", expected[:_SHOWN], found[:_SHOWN])
 
     # Inputs
 
@@ -120,6 +126,13 @@ class Step:
             raise LostInputError
         return operand
 
+    def floating(self, position: int) -> Operand:
+        """The input, whose elements must be floating-point numbers."""
+        operand = self.input(position)
+        if not operand.floating:
+            raise self.error(f"input {position}", "floating-point numbers", str(operand.dtype))
+        return operand
+
     def optional(self, position: int) -> Operand | None:
         """The input, or None where it is absent."""
         return self.input(position) if self.has(position) else None
@@ -132,22 +145,31 @@ class Step:
         """The elements of a constant input; ``what`` it is, for messages."""
         operand = self.input(position)
         if operand.content is None:
-            raise UnsupportedError(f"{what} (input {position}, {operand.name!r}) is not a constant")
+            raise UnsupportedError(f"{what} (input {position}, {shown(operand.name)}) is not a constant")
         return operand.content
 
     def constant_integers(self, position: int, what: str) -> tuple[int, ...]:
         """The elements of a constant integer input of at most one axis."""
+        return tuple(int(item) for item in self._settings(position, what, "iu"))
+
+    def constant_numbers(self, position: int, what: str) -> tuple[float, ...]:
+        """The elements of a constant floating-point input of at most one axis."""
+        return tuple(float(item) for item in self._settings(position, what, "f"))
+
+    def _settings(self, position: int, what: str, kinds: str) -> Array:
         content = self.content(position, what)
-        if content.dtype.kind not in "iu" or content.ndim > 1:
-            raise self.error(what, "integers along one axis", f"{content.dtype}{list(content.shape)}")
-        return tuple(int(item) for item in content.reshape(-1))
+        if content.dtype.kind not in kinds or content.ndim > 1 or content.size > MAX_SETTINGS:
+            expected = f"at most {MAX_SETTINGS} {'numbers' if kinds == 'f' else 'integers'} along one axis"
+            raise self.error(what, expected, f"{content.dtype}{list(content.shape)}")
+        return content.reshape(-1)
 
     def constant_number(self, position: int, what: str) -> float:
         """The only element of a constant input."""
         content = self.content(position, what)
-        if content.size != 1:
-            raise self.error(what, "one number", f"{content.size}")
-        return float(content.reshape(()))
+        number = float(content.reshape(())) if content.size == 1 else nan
+        if isnan(number):
+            raise self.error(what, "one number", f"{content.size} numbers" if content.size != 1 else "nan")
+        return number
 
     # Attributes
 
@@ -177,9 +199,13 @@ class Step:
         """A tuple of integers."""
         return self._attribute(name, "integers", default, _all(int))
 
-    def number(self, name: str, default: Any = REQUIRED) -> Any:
+    def number(self, name: str, default: Any = REQUIRED, *, finite: bool = True) -> Any:
         """A floating-point attribute."""
-        return self._attribute(name, "a number", default, lambda found: isinstance(found, float))
+
+        def fits(found: Any) -> bool:
+            return isinstance(found, float) and (isfinite(found) or not finite)
+
+        return self._attribute(name, "a finite number" if finite else "a number", default, fits)
 
     def numbers(self, name: str, default: Any = REQUIRED) -> Any:
         """A tuple of floating-point numbers."""
@@ -232,6 +258,9 @@ class Step:
         names = tuple(f"{name}:{position}" if outputs > 1 else f"{name}:out" for position in range(outputs))
         inputs = tuple("" if operand is None else operand.name for operand in operands)
         node = Node(op, name, inputs, names, attrs, self.node.source)
+        known = self._sink.infer(node, operands)
+        if any(len(shape) > MAX_RANK for shape, _ in known):
+            raise UnsupportedError(f"more than {MAX_RANK} axes")
         try:
             arrays = self._sink.fold(node, operands)
         except GraphError as error:
@@ -239,7 +268,7 @@ class Step:
         if arrays is not None:
             return [self._sink.constant(name, array) for name, array in zip(names, arrays)]
         self.made.append(node)
-        return [Operand(name, *known) for name, known in zip(names, self._sink.infer(node, operands))]
+        return [Operand(name, shape, dtype) for name, (shape, dtype) in zip(names, known)]
 
     def cast(self, operand: Operand, dtype: Any) -> Operand:
         """``operand`` as ``dtype``."""

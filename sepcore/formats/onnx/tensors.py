@@ -13,9 +13,9 @@ import numpy as np
 
 from sepcore.errors import FormatError
 from sepcore.formats.onnx.external import ExternalFiles
+from sepcore.formats.onnx.model import MAX_RANK
 from sepcore.ir.graph import Array, frozen
 
-MAX_RANK = 16
 MAX_LENGTH = 2**31 - 1
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from sepcore.errors import UnsupportedModelError
-from sepcore.formats.onnx.model import DEFAULT_DOMAIN, OnnxModel, OnnxNode, Unreadable
+from sepcore.errors import FormatError, UnsupportedModelError
+from sepcore.formats.onnx.model import DEFAULT_DOMAIN, OnnxModel, OnnxNode, Unreadable, shown
 from sepcore.formats.onnx.ops import OPERATORS, refusal
 from sepcore.formats.onnx.shapes import partial_shapes
 from sepcore.formats.onnx.step import Lengths, Lost, LostInputError, Operand, Step, UnsupportedError
@@ -23,9 +23,14 @@ from sepcore.ir.reference import called, evaluate
 OPSETS = range(11, 24)
 """Versions of ONNX's own operators that are understood."""
 
-_NEVER_FOLDED = frozenset(("conv2d", "conv_transpose2d", "linear", "matmul", "max_pool2d", "avg_pool2d", "resize"))
+_NEVER_FOLDED = frozenset(
+    ("conv2d", "conv_transpose2d", "linear", "matmul", "max_pool2d", "avg_pool2d", "resize", "erf", "gelu")
+)
+"""Too slow for the reference interpreter on arrays of any size; no exporter writes them on constants."""
+
 _FOLDED_ELEMENTS = 1 << 20
-"""Elements that folding may make beyond four times those of the file's constants."""
+_FOLDED_PER_ELEMENT = 16
+"""Elements that folding may read and make: so many, and so many more for each element of the file's constants."""
 
 
 def translate(model: OnnxModel, nodes: Sequence[OnnxNode]) -> Graph:
@@ -58,7 +63,7 @@ class _Translation:
         self._used = self._outputs.union(*(node.inputs for node in nodes))
         self._taken: dict[str, int] = {}
         given = sum(array.size for array in model.constants.values() if isinstance(array, np.ndarray))
-        self._foldable = _FOLDED_ELEMENTS + 4 * given
+        self._foldable = _FOLDED_ELEMENTS + _FOLDED_PER_ELEMENT * given
 
     def graph(self) -> Graph:
         """The whole graph."""
@@ -75,6 +80,9 @@ class _Translation:
             )
         for node in self._onnx_nodes:
             self._translate(node)
+        for name in self._model.outputs:
+            if name not in self._known:
+                raise FormatError(self._model.path, f"output {shown(name)}", "a value that something makes", "none")
         if self._problems:
             raise UnsupportedModelError(self._model.path, self._problems)
         inputs = tuple(value for value in self._model.inputs.values() if isinstance(value, Value))
@@ -96,7 +104,7 @@ class _Translation:
 
     def _lost(self, kind: str, name: str, found: Unreadable) -> Lost:
         if name in self._used:
-            self._problems.append(f"{kind} {name!r}: {found.reason}")
+            self._problems.append(f"{kind} {shown(name)}: {found.reason}")
         return Lost(name)
 
     def _translate(self, node: OnnxNode) -> None:
@@ -107,7 +115,7 @@ class _Translation:
             made = self._made(step)
             for position, name in enumerate(node.outputs[len(made) :], len(made)):
                 if name in self._used:
-                    raise UnsupportedError(f"output {position} ({name!r}) is used, which is not computed")
+                    raise UnsupportedError(f"output {position} ({shown(name)}) is used, which is not computed")
         except UnsupportedError as error:
             source = f" ({node.source})" if node.source else ""
             self._problems.append(f"{node.title}: {error}{source}")
@@ -130,7 +138,7 @@ class _Translation:
         made = row.translate(step)
         unread = step.unread_attributes()
         if unread:
-            raise UnsupportedError(f"attribute {unread[0]!r} is not known")
+            raise UnsupportedError(f"attribute {shown(unread[0])} is not known")
         return [made] if isinstance(made, Operand) else made
 
     def _bind(self, step: Step, bound: Sequence[tuple[str, Operand]]) -> None:
@@ -178,7 +186,7 @@ class _Translation:
             return None
         call = called(node, arrays)
         tensors = call.operator.infer(call)
-        size = sum(prod(shape) for shape, _ in tensors)
+        size = sum(prod(shape) for shape, _ in tensors) + sum(array.size for array in arrays if array is not None)
         if size > self._foldable:
             return None
         self._foldable -= size

@@ -56,6 +56,20 @@ _MESSAGES: dict[str, dict[int, str]] = {
 }
 """Message type -> field number -> type of the message in that field. Source: onnx/onnx.proto."""
 
+_TEXTS: dict[str, tuple[int, ...]] = {
+    "ModelProto": (2, 3, 4, 6),
+    "GraphProto": (2, 10),
+    "NodeProto": (1, 2, 3, 4, 6, 7, 8),
+    "AttributeProto": (1, 13, 21),
+    "FunctionProto": (1, 4, 5, 6, 8, 10, 13),
+    "TensorProto": (8, 12),
+    "ValueInfoProto": (1, 3),
+    "TensorShapeProto.Dimension": (2, 3),
+    "OperatorSetIdProto": (1,),
+    "StringStringEntryProto": (1, 2),
+}
+"""Message type -> fields that hold text, which protobuf does not check."""
+
 _VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5
 
 
@@ -68,7 +82,7 @@ def check_wire(path: str, content: bytes) -> None:
     pending = [("ModelProto", 0, len(content))]
     while pending:
         message, position, end = pending.pop()
-        inner = _MESSAGES.get(message, {})
+        inner, texts = _MESSAGES.get(message, {}), _TEXTS.get(message, ())
         while position < end:
             start = position
             key, position = _varint(path, content, position, end)
@@ -77,7 +91,9 @@ def check_wire(path: str, content: bytes) -> None:
                 _, position = _varint(path, content, position, end)
             elif kind == _LENGTH:
                 length, position = _varint(path, content, position, end)
-                if number in inner:
+                if number in texts:
+                    _check_text(path, content[position : position + length], start)
+                elif number in inner:
                     pending.append((inner[number], position, position + length))
                 position += length
             elif kind in (_FOUR_BYTES, _EIGHT_BYTES):
@@ -92,6 +108,13 @@ def check_wire(path: str, content: bytes) -> None:
             fields += 1
             if fields > MAX_FIELDS:
                 raise FormatError(path, f"byte {start}", f"a model of at most {MAX_FIELDS} fields", "more")
+
+
+def _check_text(path: str, text: bytes, start: int) -> None:
+    try:
+        text.decode("utf-8")
+    except UnicodeDecodeError:
+        raise FormatError(path, f"byte {start}", "UTF-8 text", repr(text[:40])) from None
 
 
 def _varint(path: str, content: bytes, position: int, end: int) -> tuple[int, int]:

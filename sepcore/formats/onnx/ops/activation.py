@@ -61,19 +61,19 @@ def _prelu(step: Step) -> Operand:
 
 def _selu(step: Step) -> Operand:
     alpha, gamma = step.number("alpha", 1.6732632), step.number("gamma", 1.0507010)
-    x = step.input(0)
+    x = step.floating(0)
     return step.emit("mul", step.emit("elu", x, alpha=alpha), step.constant(gamma, x.dtype))
 
 
 def _celu(step: Step) -> Operand:
     """max(0, x) + min(0, alpha * (exp(x / alpha) - 1)), which is alpha * elu(x / alpha)."""
-    x, alpha = step.input(0), step.number("alpha", 1.0)
+    x, alpha = step.floating(0), step.number("alpha", 1.0)
     scale = step.constant(alpha, x.dtype)
     return step.emit("mul", step.emit("elu", step.emit("div", x, scale), alpha=1.0), scale)
 
 
 def _softsign(step: Step) -> Operand:
-    x = step.input(0)
+    x = step.floating(0)
     return step.emit("div", x, step.emit("add", step.emit("abs", x), step.constant(1, x.dtype)))
 
 

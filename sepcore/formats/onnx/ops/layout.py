@@ -111,7 +111,11 @@ def _concat(step: Step) -> Operand:
 def _split(step: Step) -> list[Operand]:
     x = step.input(0)
     axis = step.axis(step.integer("axis", 0), x.rank)
-    parts = step.integer("num_outputs", len(step.node.outputs))
+    parts = len(step.node.outputs)
+    if step.integer("num_outputs", parts) != parts or parts == 0:
+        raise step.error(
+            "attribute 'num_outputs'", f"the number of outputs, {parts}", str(step.integer("num_outputs", 0))
+        )
     sizes = step.integers("split", ())
     if step.has(1):
         sizes = step.constant_integers(1, "the sizes")
@@ -119,10 +123,10 @@ def _split(step: Step) -> list[Operand]:
     if not sizes:
         if length is None:
             raise UnsupportedError(f"equal parts of axis {axis}, whose length is open")
-        size = -(-length // parts) if parts > 0 else 0
-        sizes = tuple(max(min(size, length - start * size), 0) for start in range(max(parts, 0)))
-    if len(sizes) != len(step.node.outputs) or (length is not None and sum(sizes) != length):
-        found = f"{len(step.node.outputs)} outputs of {sizes}"
+        size = -(-length // parts)
+        sizes = tuple(max(min(size, length - start * size), 0) for start in range(parts))
+    if len(sizes) != parts or (length is not None and sum(sizes) != length):
+        found = f"{parts} outputs of {sizes}"
         raise step.error("the sizes", f"one per output, with a sum of {length}", found)
     if min(sizes) < 1:
         raise UnsupportedError(f"parts without elements, {sizes}")

@@ -45,7 +45,7 @@ def _scaled_and_shifted(step: Step, x: Operand, scale: Operand, bias: Operand) -
 
 
 def _instance(step: Step) -> Operand:
-    x, scale, bias = step.inputs()
+    x, scale, bias = step.floating(0), step.input(1), step.input(2)
     if x.rank < 3:
         raise step.error("input 0", "at least three axes (n, c, ...)", str(x.rank))
     normalised = _normalised(step, x, tuple(range(2, x.rank)))
@@ -54,7 +54,7 @@ def _instance(step: Step) -> Operand:
 
 def _group(step: Step) -> Operand:
     """Before opset 21 scale and bias have one element per group, since then one per channel."""
-    x, scale, bias = step.inputs()
+    x, scale, bias = step.floating(0), step.input(1), step.input(2)
     if x.rank < 3:
         raise step.error("input 0", "at least three axes (n, c, ...)", str(x.rank))
     step.ignore("stash_type")
@@ -74,7 +74,7 @@ def _last_axes(step: Step, x: Operand) -> tuple[int, ...]:
 
 def _layer(step: Step) -> list[Operand]:
     """The normalised input, and what it was normalised with: the mean and the reciprocal deviation."""
-    x, scale, bias = step.input(0), step.input(1), step.optional(2)
+    x, scale, bias = step.floating(0), step.input(1), step.optional(2)
     axes = _last_axes(step, x)
     mean = step.emit("reduce_mean", x, axes=axes, keepdims=True)
     centred = step.emit("sub", x, mean)
@@ -84,7 +84,7 @@ def _layer(step: Step) -> list[Operand]:
 
 
 def _root_mean_square(step: Step) -> Operand:
-    x, scale = step.inputs()
+    x, scale = step.floating(0), step.input(1)
     return step.emit("mul", step.emit("div", x, _deviation(step, x, _last_axes(step, x))), scale)
 
 

@@ -10,40 +10,34 @@ from sepcore.formats.onnx.step import Operand, Step
 
 
 def _transposed(step: Step, matrix: Operand) -> Operand:
-    if matrix.content is not None:
-        return step.constant(matrix.content.T)
     return step.emit("transpose", matrix, perm=(1, 0))
 
 
 def _scaled(step: Step, operand: Operand, factor: float) -> Operand:
-    if factor == 1:
-        return operand
-    if operand.content is not None:
-        return step.constant(operand.content * factor, operand.dtype)
-    return step.emit("mul", operand, step.constant(factor, operand.dtype))
+    return operand if factor == 1 else step.emit("mul", operand, step.constant(factor, operand.dtype))
 
 
 def _gemm(step: Step) -> Operand:
     """alpha * a' @ b' + beta * c, where ' transposes if asked to."""
-    a, b, c = step.input(0), step.input(1), step.optional(2)
+    a, b, c = step.floating(0), step.input(1), step.optional(2)
     for position, matrix in enumerate((a, b)):
         if matrix.rank != 2:
             raise step.error(f"input {position}", "two axes", str(matrix.rank))
     alpha, beta = step.number("alpha", 1.0), step.number("beta", 1.0)
+    transposed = step.flag("transB")
     if step.flag("transA"):
         a = _transposed(step, a)
-    transposed = step.flag("transB")
+    if c is not None:
+        c = _scaled(step, c, beta)
     if b.content is None:
-        b = b if not transposed else _transposed(step, b)
-        product = _scaled(step, step.emit("matmul", a, b), alpha)
-        return product if c is None else step.emit("add", product, _scaled(step, c, beta))
+        product = _scaled(step, step.emit("matmul", a, _transposed(step, b) if transposed else b), alpha)
+        return product if c is None else step.emit("add", product, c)
     weight = _scaled(step, b if transposed else _transposed(step, b), alpha)
     features = weight.shape[0]
     if c is not None and c.content is not None and c.shape in ((features,), (1, features)):
-        bias = step.constant(c.content.reshape(-1) * beta, c.dtype)
-        return step.emit("linear", a, weight, bias)
+        return step.emit("linear", a, weight, c if c.rank == 1 else step.emit("squeeze", c, axes=(0,)))
     product = step.emit("linear", a, weight)
-    return product if c is None else step.emit("add", product, _scaled(step, c, beta))
+    return product if c is None else step.emit("add", product, c)
 
 
 def _matmul(step: Step) -> Operand:

@@ -32,8 +32,7 @@ def _resize(step: Step) -> Operand:
         if any(lengths[axis] != x.shape[axis] for axis in (0, 1)):
             raise UnsupportedError(f"sizes {lengths} that change the batch or the channels of {list(x.shape)}")
         return _over_map(step, x, "output_size", tuple(lengths[2:]), 1, attrs)
-    content = step.content(2, "the scales")
-    scales = dict(zip(axes, _one_per_axis(step, axes, tuple(float(scale) for scale in content.reshape(-1)))))
+    scales = dict(zip(axes, _one_per_axis(step, axes, step.constant_numbers(2, "the scales"))))
     if scales.get(0, 1) != 1 or scales.get(1, 1) != 1 or min(scales.values()) <= 0:
         raise UnsupportedError(f"scales {list(scales.values())}; only those of a map may differ from 1")
     return _over_map(step, x, "scales", tuple(scales.get(axis, 1.0) for axis in range(2, x.rank)), 1.0, attrs)

@@ -25,7 +25,8 @@ def _constant(step: Step) -> Operand:
     if name == "value":
         return step.constant(step.tensor(name))
     if name in ("value_float", "value_floats"):
-        return step.constant(step.number(name) if name == "value_float" else step.numbers(name), np.float32)
+        given = step.number(name, finite=False) if name == "value_float" else step.numbers(name)
+        return step.constant(given, np.float32)
     if name in ("value_int", "value_ints"):
         return step.constant(step.integer(name) if name == "value_int" else step.integers(name), np.int64)
     raise UnsupportedError(f"a constant given as {name!r}")
@@ -72,11 +73,10 @@ def _gather(step: Step) -> Operand:
     axis = step.axis(step.integer("axis", 0), x.rank)
     if x.rank == 0 or indices.dtype.kind not in "iu":
         raise step.error("inputs", "an axis to take from, and integers", f"{x.rank} axes and {indices.dtype}")
-    if not x.floating or x.content is not None or indices.content is None or indices.rank > 1:
+    few = indices.content is not None and indices.rank < 2 and 1 <= indices.content.size <= _MOST_SLICES
+    if not few or not x.floating or x.content is not None:
         return step.emit("gather", x, indices, axis=axis)
-    found = [int(index) for index in indices.content.reshape(-1)]
-    if not 1 <= len(found) <= _MOST_SLICES:
-        return step.emit("gather", x, indices, axis=axis)
+    found = [int(index) for index in step.content(1, "the indices").reshape(-1)]
     length = x.shape[axis]
     if length is not None and not all(-length <= index < length for index in found):
         raise step.error("the indices", f"-{length} ... {length - 1}", str(found))
