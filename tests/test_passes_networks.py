@@ -22,6 +22,16 @@ NETWORKS = {
     "tv__mobilenet_v2": {"conv2d": 52, "reduce_mean": 1, "linear": 1},
     "tv__mobilenet_v3_large": {"conv2d": 62, "reduce_mean": 9, "mul": 8, "linear": 2},
     "timm__mobilenetv3_small_100": {"conv2d": 53, "reduce_mean": 10, "mul": 9, "reshape": 1, "linear": 1},
+    "tv__efficientnet_b0": {"conv2d": 81, "reduce_mean": 17, "mul": 16, "linear": 1},
+    "tv__shufflenet_v2_x1_0": {
+        "conv2d": 56,
+        "max_pool2d": 1,
+        "split": 13,
+        "concat": 16,
+        "channel_shuffle": 16,
+        "reduce_mean": 1,
+        "linear": 1,
+    },
     "timm__efficientnet_lite0": {"conv2d": 49, "reduce_mean": 1, "linear": 1},
 }
 """What is left of a network; squeeze-excite stays pooling, two 1x1 convolutions and a product."""
