@@ -91,7 +91,7 @@ def recognise(checkpoint: Checkpoint, *, arch: str | None = None, **overrides: A
     elif config.arch is not None:
         arch = config.arch
         _check_known(arch, f"the architecture that {config.path} names (arch= overrides it)")
-    attempts = _Attempts(checkpoint.tensors)
+    attempts = Attempts(checkpoint.tensors)
     for family in FAMILIES:
         variant = attempts.variant(family, arch)
         if variant is not None:
@@ -121,7 +121,7 @@ class _Failure:
     taken: int
 
 
-class _Attempts:
+class Attempts:
     """The attempts to build one state dict as each family, and why they failed."""
 
     def __init__(self, tensors: Mapping[str, Array]) -> None:
