@@ -18,7 +18,7 @@ from sepcore.ir.graph import Array, Graph
 from sepcore.models.conventions import Conventions, check_overrides, overridden
 from sepcore.models.families import FAMILIES
 from sepcore.models.family import Family, Variant
-from sepcore.models.model_config import read_model_config
+from sepcore.models.model_config import ModelConfig, read_model_config
 from sepcore.models.network import Network
 from sepcore.models.weights import Mismatch, Weights
 
@@ -86,11 +86,7 @@ def recognise(checkpoint: Checkpoint, *, arch: str | None = None, **overrides: A
     """
     check_overrides(overrides)
     config = read_model_config(checkpoint.path)
-    if arch is not None:
-        _check_known(arch, "arch")
-    elif config.arch is not None:
-        arch = config.arch
-        _check_known(arch, f"the architecture that {config.path} names (arch= overrides it)")
+    arch = _chosen(arch, config, checkpoint.path)
     attempts = Attempts(checkpoint.tensors)
     for family in FAMILIES:
         variant = attempts.variant(family, arch)
@@ -102,14 +98,18 @@ def recognise(checkpoint: Checkpoint, *, arch: str | None = None, **overrides: A
     raise UnsupportedModelError(checkpoint.path, attempts.problems(arch))
 
 
-def _check_known(arch: str, what: str) -> None:
+def _chosen(arch: str | None, config: ModelConfig, name: str) -> str | None:
+    """The variant asked for: by the user or, if not, by the ``config.json``."""
+    chosen = config.arch if arch is None else arch
     names = [variant.arch for family in FAMILIES for variant in family.variants]
-    if arch not in names:
-        close = difflib.get_close_matches(arch, names, n=3)
-        meant = f"; did you mean {' or '.join(close)}?" if close else ""
-        raise OptionError(
-            f"{what}: expected a network that sepcore knows (see `sepcore models`), found {arch!r}{meant}"
-        )
+    if chosen is None or chosen in names:
+        return chosen
+    close = difflib.get_close_matches(chosen, names, n=3)
+    meant = f"; did you mean {' or '.join(close)}?" if close else ""
+    problem = f"expected a network that `sepcore models` lists, found {chosen[:80]!r}{meant}"
+    if arch is not None:
+        raise OptionError(f"arch: {problem}")
+    raise UnsupportedModelError(name, [f"architecture in {config.path} (arch= overrides it): {problem}"])
 
 
 @dataclass(frozen=True)
