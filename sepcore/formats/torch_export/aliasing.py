@@ -17,7 +17,6 @@ SAME = frozenset(
         "aten.detach.default",
         "aten.dropout.default",
         "aten.feature_dropout.default",
-        "aten.lift_fresh.default",
     )
 )
 """Operators whose output is their input. An in-place variant of these writes nothing."""

@@ -94,7 +94,7 @@ class _Translator:
         graph = rebuilt(Graph(name, tuple(inputs), outputs, (), {}), self._nodes, self._constants)
         problems = self._problems + [str(node.attrs["reason"]) for node in graph.nodes if node.op == UNSUPPORTED]
         if problems:
-            raise UnsupportedModelError(self._path, problems)
+            raise UnsupportedModelError(self._path, list(dict.fromkeys(problems)))
         made = {output for node in graph.nodes for output in node.outputs}
         live = made.union(outputs, *(node.inputs for node in graph.nodes), (value.name for value in inputs))
         return Translation(

@@ -109,6 +109,24 @@ def _divide(call: AtenCall) -> Value:
     return _rounded_division(call, mode)
 
 
+def _remainder_of_truncation(call: AtenCall) -> Value:
+    """a - trunc(a / b) * b, which has a's sign, as in C."""
+    a, b = _pair(call, call.output.dtype)
+    quotient: Value = call.emit("div", a, b)
+    whole = _truncated(call, quotient) if call.output.dtype.kind == "f" else quotient
+    return call.emit("sub", a, call.emit("mul", whole, b))
+
+
+def _exponential_less_one(call: AtenCall) -> Value:
+    dtype = call.output.dtype
+    return call.emit("sub", call.emit("exp", call.cast(call.operand("self"), dtype)), call.constant(1, dtype))
+
+
+def _logarithm_of_one_more(call: AtenCall) -> Value:
+    dtype = call.output.dtype
+    return call.emit("log", call.emit("add", call.cast(call.operand("self"), dtype), call.constant(1, dtype)))
+
+
 def _power(call: AtenCall) -> Value:
     dtype = call.output.dtype
     base, exponent = operand_or_number(call, "self"), operand_or_number(call, "exponent")
@@ -198,6 +216,8 @@ OPERATORS: Rows = {
     **{f"aten.{name}.default": plain(name) for name in _UNARY},
     "aten.trunc.default": lambda call: _truncated(call, call.operand("self")),
     "aten.square.default": _square,
+    "aten.expm1.default": _exponential_less_one,
+    "aten.log1p.default": _logarithm_of_one_more,
     "aten.log2.default": _logarithm(2),
     "aten.log10.default": _logarithm(10),
     **_overloads("add", _sum("add")),
@@ -211,6 +231,7 @@ OPERATORS: Rows = {
     "aten.floor_divide.default": lambda call: _rounded_division(call, "floor"),
     "aten.floor_divide.Scalar": lambda call: _rounded_division(call, "floor"),
     **_overloads("remainder", _binary("mod")),
+    **_overloads("fmod", _remainder_of_truncation),
     "aten.pow.Tensor_Scalar": _power,
     "aten.pow.Tensor_Tensor": _power,
     "aten.pow.Scalar": _power,
@@ -229,9 +250,11 @@ OPERATORS: Rows = {
     "aten.logical_or.default": _logical("logical_or"),
     "aten.logical_xor.default": _logical("not_equal"),
     "aten.logical_not.default": _logical_not,
-    "aten.bitwise_and.Tensor": _bitwise(_logical("logical_and")),
-    "aten.bitwise_or.Tensor": _bitwise(_logical("logical_or")),
-    "aten.bitwise_xor.Tensor": _bitwise(_logical("not_equal")),
+    **{
+        f"aten.{spelling}.Tensor": _bitwise(_logical(op))
+        for word, op in (("and", "logical_and"), ("or", "logical_or"), ("xor", "not_equal"))
+        for spelling in (f"bitwise_{word}", f"__{word}__")
+    },
     "aten.bitwise_not.default": _bitwise(_logical_not),
     "aten.where.self": _where,
     "aten.where.Scalar": _where,

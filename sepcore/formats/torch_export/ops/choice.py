@@ -6,11 +6,12 @@ It must not know how a plan avoids moving them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
-from sepcore.formats.torch_export.call import AtenCall, Operand, UnsupportedError, Value
+from sepcore.formats.torch_export.call import INT64, AtenCall, Operand, UnsupportedError, Value
 from sepcore.formats.torch_export.ops.arithmetic import as_value, operand_or_number
-from sepcore.formats.torch_export.ops.lengths import Length, known_length, vector
-from sepcore.formats.torch_export.ops.row import Rows
+from sepcore.formats.torch_export.ops.lengths import Length, as_scalar, axis_length, scaled_length, vector
+from sepcore.formats.torch_export.ops.row import Row, Rows
 
 _FARTHEST = (1 << 63) - 1
 
@@ -55,11 +56,12 @@ def _parts(call: AtenCall, x: Operand, axis: int, sizes: Sequence[int]) -> Seque
     return call.emit_many("split", x, outputs=len(sizes), axis=axis, sizes=tuple(sizes))
 
 
-def _even_parts(call: AtenCall, x: Operand, axis: int, size: int) -> Sequence[Value]:
+def _even_parts(call: AtenCall, x: Operand, axis: int, size: Length) -> Sequence[Value]:
     """Parts of ``size``; the last may be smaller."""
     length, count = x.shape[axis], call.output_count
-    if isinstance(length, str):
-        return [_sliced(call, x, axis, i * size, (i + 1) * size) for i in range(count)]
+    if isinstance(length, str) or not isinstance(size, int):
+        ends = [scaled_length(call, size, "mul", position) for position in range(1, count + 1)]
+        return [_sliced(call, x, axis, start, end) for start, end in zip((0, *ends), ends)]
     if size < 1 or -(-length // size) != count:
         raise call.error("outputs", f"as many as parts of {size} of an axis of {length}", str(count))
     return _parts(call, x, axis, [min(size, length - i * size) for i in range(count)])
@@ -67,12 +69,22 @@ def _even_parts(call: AtenCall, x: Operand, axis: int, size: int) -> Sequence[Va
 
 def _split(call: AtenCall) -> Sequence[Value]:
     x = call.operand("self")
-    return _even_parts(call, x, call.axis("dim", x.rank, 0), call.integer("split_size"))
+    return _even_parts(call, x, call.axis("dim", x.rank, 0), call.length("split_size"))
 
 
-def _split_with_sizes(call: AtenCall) -> Sequence[Value]:
-    x = call.operand("self")
-    return _parts(call, x, call.axis("dim", x.rank, 0), call.integers("split_sizes"))
+def _split_with_sizes(argument: str) -> Row:
+    def row(call: AtenCall) -> Sequence[Value]:
+        x, sizes = call.operand("self"), call.lengths(argument)
+        axis = call.axis("dim", x.rank, 0)
+        numbers = tuple(size for size in sizes if isinstance(size, int))
+        if len(numbers) == len(sizes):
+            return _parts(call, x, axis, numbers)
+        ends: list[Value] = list(
+            accumulate((as_scalar(call, size) for size in sizes), lambda a, b: call.emit("add", a, b))
+        )
+        return [_sliced(call, x, axis, start, end) for start, end in zip((0, *ends), ends)]
+
+    return row
 
 
 def _chunk(call: AtenCall) -> Sequence[Value]:
@@ -80,7 +92,11 @@ def _chunk(call: AtenCall) -> Sequence[Value]:
     axis = call.axis("dim", x.rank, 0)
     if chunks < 1:
         raise call.error("argument 'chunks'", "a positive integer", str(chunks))
-    return _even_parts(call, x, axis, -(-known_length(x, axis) // chunks))
+    length = axis_length(call, x, axis)
+    more = (
+        length + chunks - 1 if isinstance(length, int) else call.emit("add", length, call.constant(chunks - 1, INT64))
+    )
+    return _even_parts(call, x, axis, scaled_length(call, more, "floor_div", chunks))
 
 
 def _unbind(call: AtenCall) -> Sequence[Value]:
@@ -132,7 +148,8 @@ def _roll(call: AtenCall) -> Value:
         raise UnsupportedError("shifts that are not one per axis")
     made: Value = x
     for axis, given in zip(axes, shifts):
-        shift = given % max(known_length(x, axis), 1)
+        length = x.shape[axis]
+        shift = given % max(length, 1) if isinstance(length, int) else given
         if shift:
             end = _sliced(call, made, axis, -shift, _FARTHEST)
             made = call.emit("concat", end, _sliced(call, made, axis, 0, -shift), axis=axis)
@@ -145,11 +162,10 @@ def _roll(call: AtenCall) -> Value:
 def _replaced(call: AtenCall, base: Operand, content: Value, axis: int, start: int, end: int) -> str:
     """``base`` with ``content`` in the place of the elements ``start`` to ``end`` of an axis."""
     length = base.shape[axis]
-    if start == 0 and end in (_FARTHEST, length):
-        return call.emit("identity", content)
-    start, end, _ = slice(start, end).indices(known_length(base, axis))
+    if isinstance(length, int):
+        start, end, _ = slice(start, end).indices(length)
     before = (_sliced(call, base, axis, 0, start),) if start else ()
-    after = (_sliced(call, base, axis, end, _FARTHEST),) if end != length else ()
+    after = (_sliced(call, base, axis, end, _FARTHEST),) if end not in (length, _FARTHEST) else ()
     return call.emit("concat", *before, content, *after, axis=axis)
 
 
@@ -196,8 +212,8 @@ OPERATORS: Rows = {
     "aten.narrow.default": _narrow,
     "aten.select.int": _select,
     "aten.split.Tensor": _split,
-    "aten.split_with_sizes.default": _split_with_sizes,
-    "aten.split.sizes": _split_with_sizes,
+    "aten.split_with_sizes.default": _split_with_sizes("split_sizes"),
+    "aten.split.sizes": _split_with_sizes("split_size"),
     "aten.chunk.default": _chunk,
     "aten.unbind.int": _unbind,
     "aten.index_select.default": _index_select,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from sepcore.formats.torch_export.call import AtenCall, Operand, UnsupportedError, Value
 from sepcore.formats.torch_export.ops.arithmetic import as_value, operand_or_number
-from sepcore.formats.torch_export.ops.lengths import vector
+from sepcore.formats.torch_export.ops.lengths import expanded, vector
 from sepcore.formats.torch_export.ops.row import Row, Rows
 
 
@@ -19,8 +19,10 @@ def _of_size(value: float | None) -> Row:
     """A tensor of a given size; the number is an argument where it is None here."""
 
     def row(call: AtenCall) -> Value:
-        number = call.number("fill_value") if value is None else value
+        number = operand_or_number(call, "fill_value") if value is None else value
         lengths = call.lengths("size")
+        if isinstance(number, Operand):
+            return expanded(call, call.cast(number, call.output.dtype), lengths)
         if not lengths:
             return call.emit("identity", call.constant(number, call.output.dtype))
         return _filled(call, vector(call, lengths), number)

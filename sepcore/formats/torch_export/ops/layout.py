@@ -110,18 +110,28 @@ def _expand_as(call: AtenCall) -> Value:
 
 def _repeat(argument: str) -> Row:
     def row(call: AtenCall) -> Value:
-        x, counts = call.operand("self"), call.integers(argument)
+        x, counts = call.operand("self"), call.lengths(argument)
         counts = (1,) * (x.rank - len(counts)) + counts
         made: Value = x
         if len(counts) > x.rank:
             made = call.emit("unsqueeze", x, axes=tuple(range(len(counts) - x.rank)))
         for axis, count in enumerate(counts):
+            if isinstance(count, Operand):
+                made = _repeated(call, made, axis, count, len(counts))
+                continue
             if not 1 <= count <= _MOST_REPEATS:
                 raise UnsupportedError(f"{count} repeats, not 1 to {_MOST_REPEATS}")
             made = made if count == 1 else call.emit("concat", *(made,) * count, axis=axis)
         return made if made is not x else call.emit("identity", x)
 
     return row
+
+
+def _repeated(call: AtenCall, x: Value, axis: int, count: Operand, rank: int) -> Value:
+    """``x`` so many times along its only axis, where the number depends on the input."""
+    if rank != 1:
+        raise UnsupportedError(f"repeats along axis {axis} of {rank} that depend on the input")
+    return call.emit("reshape", expanded(call, call.emit("unsqueeze", x, axes=(0,)), (count, -1)), shape=(-1,))
 
 
 def _concat(call: AtenCall) -> Value:
@@ -219,7 +229,7 @@ OPERATORS: Rows = {
     **{
         f"aten.{name}": _same
         for name in (
-            *("alias.default", "detach.default", "contiguous.default", "clone.default", "lift_fresh.default"),
+            *("alias.default", "detach.default", "contiguous.default", "clone.default"),
             "lift_fresh_copy.default",
         )
     },

@@ -6,6 +6,8 @@ It must not know what they are the shape of.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
+from math import prod
 
 from sepcore.formats.torch_export.call import INT64, AtenCall, Operand, UnsupportedError, Value
 
@@ -62,6 +64,20 @@ def known_length(x: Operand, axis: int) -> int:
     if isinstance(length, str):
         raise UnsupportedError(f"axis {axis} has a length ({length}) that depends on the input")
     return length
+
+
+def as_scalar(call: AtenCall, length: Length) -> Value:
+    """A length as a value without axes."""
+    return call.constant(length, INT64) if isinstance(length, int) else length
+
+
+def product_of_lengths(call: AtenCall, x: Operand, axes: Sequence[int]) -> Length:
+    """The number of elements along some axes."""
+    lengths = [axis_length(call, x, axis) for axis in axes]
+    numbers = _numbers(lengths)
+    if numbers is not None:
+        return prod(numbers)
+    return reduce(lambda a, b: call.emit("mul", a, b), (as_scalar(call, length) for length in lengths))
 
 
 def scaled_length(call: AtenCall, length: Length, op: str, number: int) -> Length:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from sepcore.formats.torch_export.call import BOOL, AtenCall, Operand, UnsupportedError, Value
-from sepcore.formats.torch_export.ops.lengths import known_length
+from sepcore.formats.torch_export.ops.lengths import axis_length
 from sepcore.formats.torch_export.ops.row import Row, Rows
 
 
@@ -46,16 +46,23 @@ def _attention(call: AtenCall) -> tuple[Value, ...]:
         raise UnsupportedError("causal, grouped or training attention")
     if min(query.rank, key.rank) < 2:
         raise call.error("arguments", "at least two axes (..., positions, features)", f"{query.rank} and {key.rank}")
-    features = known_length(query, query.rank - 1)
-    scale = call.number("scale", None)
-    scale = 1 / math.sqrt(max(features, 1)) if scale is None else scale
     perm = (*range(key.rank - 2), key.rank - 1, key.rank - 2)
-    scaled = call.emit("mul", query, call.constant(scale, query.dtype))
+    scaled = call.emit("mul", query, _scale(call, query))
     scores = call.emit("matmul", scaled, call.emit("transpose", key, perm=perm))
     mask = call.optional("attn_mask")
     if mask is not None:
         scores = call.emit("add", scores, _additive(call, mask, query))
     return (call.emit("matmul", call.emit("softmax", scores, axis=-1), value),)
+
+
+def _scale(call: AtenCall, query: Operand) -> str:
+    """The scale that is given, else 1 / sqrt(features)."""
+    if call.given("scale"):
+        return call.constant(call.number("scale"), query.dtype)
+    features = axis_length(call, query, query.rank - 1)
+    if isinstance(features, int):
+        return call.constant(1 / math.sqrt(max(features, 1)), query.dtype)
+    return call.emit("rsqrt", call.emit("cast", features, dtype=query.dtype))
 
 
 def _additive(call: AtenCall, mask: Operand, like: Operand) -> Value:

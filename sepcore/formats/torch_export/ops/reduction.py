@@ -5,11 +5,9 @@ It must not know in which order a kernel adds.
 
 from __future__ import annotations
 
-from math import prod
-
-from sepcore.formats.torch_export.call import AtenCall, Operand, UnsupportedError, Value
+from sepcore.formats.torch_export.call import BOOL, AtenCall, Operand, UnsupportedError, Value
 from sepcore.formats.torch_export.ops.arithmetic import operand_or_number
-from sepcore.formats.torch_export.ops.lengths import known_length
+from sepcore.formats.torch_export.ops.lengths import product_of_lengths
 from sepcore.formats.torch_export.ops.row import Row, Rows
 
 
@@ -28,22 +26,34 @@ def _reduced(op: str) -> Row:
     return row
 
 
-def _squared_deviations(call: AtenCall, x: Operand) -> tuple[str, str, int]:
-    """The mean (with its axes), the sum of the squared deviations from it, and what to divide that by."""
+def _truth(op: str) -> Row:
+    """Whether any (the maximum), or all (the minimum) of the elements are true."""
+
+    def row(call: AtenCall) -> Value:
+        x = call.operand("self")
+        return _over(call, call.cast(x, BOOL), x.rank, op)
+
+    return row
+
+
+def _mean_and_variance(call: AtenCall, x: Operand) -> tuple[str, str]:
+    """The mean, with its axes, and the sum of the squared deviations from it over their number less the correction."""
     x_cast = call.cast(x, call.output.dtype)
     mean = _over(call, x_cast, x.rank, "reduce_mean", keep=True)
     centred = call.emit("sub", x_cast, mean)
     total = _over(call, call.emit("mul", centred, centred), x.rank, "reduce_sum")
     correction = call.number("correction", int(call.flag("unbiased", True)))
-    count = prod(known_length(x, axis) for axis in call.axes("dim", x.rank)) - correction
-    if count <= 0:
-        raise UnsupportedError("a variance of fewer elements than the correction leaves")
-    return mean, total, count
+    count = product_of_lengths(call, x, call.axes("dim", x.rank))
+    if isinstance(count, int):
+        if count <= correction:
+            raise UnsupportedError(f"a variance of {count} elements, less a correction of {correction}")
+        return mean, call.emit("div", total, call.constant(count - correction, call.output.dtype))
+    number = call.emit("cast", count, dtype=call.output.dtype)
+    return mean, call.emit("div", total, call.emit("sub", number, call.constant(correction, call.output.dtype)))
 
 
 def _variance(call: AtenCall) -> Value:
-    _, total, count = _squared_deviations(call, call.operand("self"))
-    return call.emit("div", total, call.constant(count, call.output.dtype))
+    return _mean_and_variance(call, call.operand("self"))[1]
 
 
 def _deviation(call: AtenCall) -> Value:
@@ -52,10 +62,10 @@ def _deviation(call: AtenCall) -> Value:
 
 def _variance_and_mean(call: AtenCall) -> tuple[Value, Value]:
     x = call.operand("self")
-    mean, total, count = _squared_deviations(call, x)
+    mean, variance = _mean_and_variance(call, x)
     if not call.flag("keepdim"):
         mean = call.emit("squeeze", mean, axes=call.axes("dim", x.rank))
-    return call.emit("div", total, call.constant(count, call.output.dtype)), mean
+    return variance, mean
 
 
 def _norm(call: AtenCall) -> Value:
@@ -80,6 +90,12 @@ OPERATORS: Rows = {
     "aten.min.default": _reduced("reduce_min"),
     "aten.max.dim": _reduced("reduce_max"),
     "aten.min.dim": _reduced("reduce_min"),
+    "aten.any.default": _truth("reduce_max"),
+    "aten.any.dim": _truth("reduce_max"),
+    "aten.any.dims": _truth("reduce_max"),
+    "aten.all.default": _truth("reduce_min"),
+    "aten.all.dim": _truth("reduce_min"),
+    "aten.all.dims": _truth("reduce_min"),
     "aten.var.default": _variance,
     "aten.var.dim": _variance,
     "aten.var.correction": _variance,

@@ -5,14 +5,13 @@ It must not know what the sizes are used for.
 
 from __future__ import annotations
 
-from functools import reduce
 from typing import Any
 
 import numpy as np
 
-from sepcore.formats.torch_export.call import INT64, AtenCall, Operand, Value
+from sepcore.formats.torch_export.call import AtenCall, Operand, Value
 from sepcore.formats.torch_export.ops.arithmetic import Number, as_value
-from sepcore.formats.torch_export.ops.lengths import axis_length
+from sepcore.formats.torch_export.ops.lengths import as_scalar, axis_length, product_of_lengths
 from sepcore.formats.torch_export.ops.row import Row, Rows
 from sepcore.formats.torch_export.program import Ref
 
@@ -21,16 +20,13 @@ _FLOAT64 = np.dtype(np.float64)
 
 def _size(call: AtenCall) -> Value:
     x = call.operand("self")
-    length = axis_length(call, x, call.axis("dim", x.rank))
-    return call.emit("identity", call.constant(length, INT64)) if isinstance(length, int) else length
+    return call.emit("identity", as_scalar(call, axis_length(call, x, call.axis("dim", x.rank))))
 
 
 def _count(call: AtenCall) -> Value:
     """The number of elements."""
     x = call.operand("self")
-    lengths = [axis_length(call, x, axis) for axis in range(x.rank)]
-    values = [call.constant(length, INT64) if isinstance(length, int) else length for length in lengths]
-    return reduce(lambda a, b: call.emit("mul", a, b), values, call.constant(1, INT64))
+    return call.emit("identity", as_scalar(call, product_of_lengths(call, x, range(x.rank))))
 
 
 def _numbers(call: AtenCall) -> list[Operand | Number]:
@@ -58,14 +54,6 @@ def _cast(call: AtenCall) -> Value:
     return call.emit("identity", as_value(call, _numbers(call)[0], call.output.dtype))
 
 
-def _to_integer(op: str) -> Row:
-    def row(call: AtenCall) -> Value:
-        (number,) = _numbers(call)
-        return call.emit("cast", call.emit(op, as_value(call, number, _FLOAT64)), dtype=INT64)
-
-    return row
-
-
 OPERATORS: Rows = {
     "aten.sym_size.int": _size,
     "aten.sym_numel.default": _count,
@@ -76,11 +64,9 @@ OPERATORS: Rows = {
     "_operator.mod": _computed("mod", 2),
     "_operator.truediv": _computed("div", 2, _FLOAT64),
     "_operator.neg": _computed("neg", 1),
+    "_operator.pow": _computed("pow", 2),
     "torch.sym_max": _computed("maximum", 2),
     "torch.sym_min": _computed("minimum", 2),
-    "torch.sym_int": _cast,
     "torch.sym_float": _cast,
     "math.trunc": _cast,
-    "math.floor": _to_integer("floor"),
-    "math.ceil": _to_integer("ceil"),
 }
