@@ -108,17 +108,20 @@ def _build(spec: KernelSpec) -> Callable[[int, int, int, int], None]:
         units = (m + mr - 1) // mr
         for unit in range(index * units // blocks, (index + 1) * units // blocks):
             first = min(unit * mr, m - mr)
-            for ky in range(size_y):
-                for kx in range(size_x):
-                    entry = table + 8 * mr * (ky * size_x + kx)
-                    for i in range(mr):
-                        oy, ox = (first + i) // out_width, (first + i) % out_width
-                        iy = oy * stride_y - pad_top + ky * dilation_y
-                        ix = ox * stride_x - pad_left + kx * dilation_x
+            for i in range(mr):
+                oy = (first + i) // out_width
+                top = oy * stride_y - pad_top
+                left = (first + i - oy * out_width) * stride_x - pad_left
+                entry = table + 8 * i
+                for ky in range(size_y):
+                    iy = top + ky * dilation_y
+                    for kx in range(size_x):
+                        ix = left + kx * dilation_x
                         source = x + iy * x_row + ix * x_pixel
                         if iy < 0 or iy >= height or ix < 0 or ix >= width:
                             source = zeros
-                        store_word(entry + 8 * i, source)
+                        store_word(entry, source)
+                        entry += 8 * mr
             for group in range(groups):
                 for p in range(panels):
                     column = (group * group_channels) * 4 + p * column_bytes
