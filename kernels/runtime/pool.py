@@ -16,7 +16,10 @@ from sepcore.kernels.spec import KernelSpec
 # A neighbour that shares a worker's CPU makes most runs slower than one thread alone. A second slow run within so many
 # makes the pool rest: the next runs are made alone, twice as many each time, until as many in a row were fast.
 _DOUBT = 16
-_FIRST_REST, _LONGEST_REST = 16, 1024
+_FIRST_REST, _LONGEST_REST = 16, 64
+# Within a run a thread spins this many times as long as after it before it gives its CPU away: on a machine with other
+# work it may not get it back for milliseconds.
+_PATIENCE = 16
 
 
 def pool_run_row(isa: str) -> KernelSpec:
@@ -65,6 +68,7 @@ def _pool_run(spec: KernelSpec) -> Callable[[int, int], int]:
                 callers_mode = float_mode()
                 set_float_mode(run_mode)
                 begin, waited, spins = now(pool), 0, 0
+                spin_limit = load_word(pool + 8 * layout.SPINS)
                 tile = open_run(pool, request, threads)
                 wake(pool, threads)
                 work(pool, 0, tile)
@@ -73,12 +77,16 @@ def _pool_run(spec: KernelSpec) -> Callable[[int, int], int]:
                     if tile >= 0:
                         work(pool, 0, tile)
                         spins = 0
-                    elif spins < load_word(pool + 8 * layout.SPINS):
+                    elif spins < spin_limit:
                         pause()
                         spins += 1
                     else:
                         before = now(pool)
-                        call_c(load_word(pool + 8 * layout.SCHED_YIELD), 0, 0, 0)
+                        if spins < _PATIENCE * spin_limit:
+                            pause()
+                            spins += 1
+                        else:
+                            call_c(load_word(pool + 8 * layout.SCHED_YIELD), 0, 0, 0)
                         waited += now(pool) - before
                 judge(pool, threads, now(pool) - begin, waited)
                 set_float_mode(callers_mode)
@@ -104,16 +112,21 @@ def _pool_worker(spec: KernelSpec) -> Callable[[int, int], None]:
         set_float_mode(run_mode)
         me = worker_address(pool, thread)
         spins = 0
+        spin_limit = load_word(pool + 8 * layout.SPINS)
         while atomic_load(me + 8 * layout.STOP) == 0:
             tile = try_claim(pool, thread)
             if tile >= 0:
                 work(pool, thread, tile)
                 spins = 0
-            elif spins < load_word(pool + 8 * layout.SPINS):
+            elif spins < spin_limit:
                 pause()
                 spins += 1
             elif run_is_over(pool) == 0 and thread < atomic_load(pool + 8 * layout.RUN_THREADS):
-                call_c(load_word(pool + 8 * layout.SCHED_YIELD), 0, 0, 0)
+                if spins < _PATIENCE * spin_limit:
+                    pause()
+                    spins += 1
+                else:
+                    call_c(load_word(pool + 8 * layout.SCHED_YIELD), 0, 0, 0)
             else:
                 atomic_swap(me + 8 * layout.ASLEEP, 1)
                 # Callers look at ASLEEP after they opened a run, this looks for one after ASLEEP: one of both sees.
