@@ -9,6 +9,7 @@ import os
 import random
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -226,7 +227,12 @@ def tensors() -> Iterator[Case]:
     yield "no type", weight(lambda t: setattr(t, "data_type", 0))
     yield "a segment", weight(lambda t: setattr(t.segment, "begin", 1))
     for dims in ([-1], [1 << 62], [1 << 31, 1 << 31, 1 << 31], [0, 1 << 62], [1] * 100, [1 << 20, 1 << 20]):
-        yield f"dimensions {dims}"[:60], weight(lambda t, dims=dims: (t.ClearField("dims"), t.dims.extend(dims)))
+        yield f"dimensions {dims}"[:60], weight(partial(set_dimensions, dims))
+
+
+def set_dimensions(dims: list[int], found: TensorProto) -> None:
+    found.ClearField("dims")
+    found.dims.extend(dims)
 
 
 def attributes() -> Iterator[Case]:

@@ -108,6 +108,7 @@ class _Expansion:
                 inputs=(names[inner],),
                 outputs=(outer,),
                 attributes={},
+                opset=None,
             )
             for inner, outer in copies
             if outer

@@ -51,7 +51,7 @@ class OnnxNode:
     name : unique among the model's nodes.
     inputs, outputs : value names; "" stands for an absent optional one.
     attributes : int, float, str, an array, tuples of these, or :class:`Unreadable`.
-    opset : version of the domain's operators that the node is written for.
+    opset : version of the domain's operators that the node is written for; None where it does not matter.
     source : where the exporter says it comes from.
     """
 

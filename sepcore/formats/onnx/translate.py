@@ -90,8 +90,8 @@ class _Translation:
         return rebuilt(graph, self._nodes, self._constants)
 
     def _check_opset(self) -> None:
-        for opset in sorted({node.opset or 0 for node in self._onnx_nodes if node.domain == DEFAULT_DOMAIN}):
-            if opset not in OPSETS:
+        for opset in {node.opset for node in self._onnx_nodes if node.domain == DEFAULT_DOMAIN}:
+            if opset is not None and opset not in OPSETS:
                 problem = (
                     f"opset {opset} of ai.onnx: sepcore reads {OPSETS.start} to {OPSETS.stop - 1}; export with "
                     "torch.onnx.export(..., opset_version=18), or convert the file with onnx.version_converter"

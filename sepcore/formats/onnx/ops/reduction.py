@@ -21,7 +21,10 @@ def _axes(step: Step, x: Operand) -> tuple[int, ...]:
         given = step.constant_integers(1, "the axes")
     if not given and not none_is_all:
         return ()
-    return step.axes(given, x.rank) or tuple(range(x.rank))
+    axes = step.axes(given, x.rank) or tuple(range(x.rank))
+    if any(x.shape[axis] == 0 for axis in axes):
+        raise UnsupportedError("a reduction of no elements")
+    return axes
 
 
 def _reduced(step: Step, op: str, x: Operand, axes: tuple[int, ...]) -> Operand:

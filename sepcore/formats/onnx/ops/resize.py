@@ -29,6 +29,8 @@ def _resize(step: Step) -> Operand:
     if sized:
         sizes = dict(zip(axes, _one_per_axis(step, axes, step.constant_integers(3, "the sizes"))))
         lengths = [sizes.get(axis, x.shape[axis]) for axis in range(x.rank)]
+        if min(sizes.values(), default=1) < 1:
+            raise step.error("the sizes", "lengths of 1 or more", str(lengths))
         if any(lengths[axis] != x.shape[axis] for axis in (0, 1)):
             raise UnsupportedError(f"sizes {lengths} that change the batch or the channels of {list(x.shape)}")
         return _over_map(step, x, "output_size", tuple(lengths[2:]), 1, attrs)
