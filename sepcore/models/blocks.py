@@ -27,6 +27,10 @@ class SqueezeKind(NamedTuple):
     gate: str
 
 
+SIGMOID_GATE = SqueezeKind(None, "sigmoid")
+"""EfficientNet's squeeze-excite."""
+
+
 class BlockPaths(NamedTuple):
     """Module paths of an inverted residual block; None for what it does not have."""
 
@@ -51,7 +55,7 @@ def inverted_residual(
     net: Network,
     x: Map,
     block: BlockPaths,
-    squeeze: SqueezeKind,
+    squeeze: SqueezeKind = SIGMOID_GATE,
     *,
     stride: int = 1,
     activation: str | None = None,

@@ -5,7 +5,7 @@ It must not know more of the network than the search kept fixed: the stages' str
 
 from __future__ import annotations
 
-from sepcore.models.blocks import BlockPaths, SqueezeKind, inverted_residual
+from sepcore.models.blocks import BlockPaths, inverted_residual
 from sepcore.models.conventions import Conventions
 from sepcore.models.family import INCEPTION_MEAN, INCEPTION_STD, Family, Stage, Variant, timm_preprocess
 from sepcore.models.network import Head, Layer, Network
@@ -21,8 +21,6 @@ STAGES = (
     Stage("ir", stride=1, channels=160, blocks=1),
 )
 
-NO_SQUEEZE = SqueezeKind(None, "sigmoid")
-
 
 def _build(net: Network, variant: Variant) -> Head:
     """A stage begins with every block whose output has other channels than its input."""
@@ -37,7 +35,7 @@ def _build(net: Network, variant: Variant) -> Head:
             raise Mismatch(key, f"{len(STAGES)} stages, each with other channels than the one before", "another")
         stage = STAGES[index]
         stride, out = (stage.stride, variant.channels(index, stage)) if first else (1, None)
-        x = inverted_residual(net, x, _paths(net, path), NO_SQUEEZE, stride=stride, out=out)
+        x = inverted_residual(net, x, _paths(net, path), stride=stride, out=out)
     if index != len(STAGES) - 1:
         raise Mismatch(f"blocks.{number + 1}", f"{len(STAGES)} stages of blocks", f"only {index + 1}")
     return net.classifier(net.global_pool(x, "global_avg_pool"), "classifier.linear")

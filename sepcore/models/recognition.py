@@ -9,6 +9,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from sepcore.errors import OptionError, UnsupportedModelError
@@ -21,6 +22,9 @@ from sepcore.models.family import Family, Variant
 from sepcore.models.model_config import ModelConfig, read_model_config
 from sepcore.models.network import Network
 from sepcore.models.weights import Mismatch, Weights
+
+_KEYS_COMPARED = 4096
+"""Keys that are looked at to find the closest family; no network here has more."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +70,7 @@ def recognise(checkpoint: Checkpoint, *, arch: str | None = None, **overrides: A
 
     What keys and shapes say (widths, depths, kernel sizes, classes) is taken from them. What they do not say comes from
     the family; a network that shares its keys with a more usual one (timm's ``tf_`` variants) must be asked for by
-    name.
-    A timm or Hugging Face ``config.json`` beside the file gives name, preprocessing and labels.
+    name. A timm or Hugging Face ``config.json`` beside the file gives name, preprocessing and labels.
 
     Parameters
     ----------
@@ -172,5 +175,5 @@ class Attempts:
         return [held, f"closest is {closest.family.name}: {closest.mismatch}"]
 
     def _alike(self, family: Family) -> int:
-        """How many keys are spelled as in ``family``."""
-        return sum(re.match(family.keys, key) is not None for key in self._tensors)
+        """How many of the first keys are spelled as in ``family``."""
+        return sum(re.match(family.keys, key) is not None for key in islice(self._tensors, _KEYS_COMPARED))

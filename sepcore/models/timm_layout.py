@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from sepcore.models.blocks import BlockPaths, SqueezeKind, SqueezePaths, inverted_residual
+from sepcore.models.blocks import SIGMOID_GATE, BlockPaths, SqueezeKind, SqueezePaths, inverted_residual
 from sepcore.models.family import Stage, Variant
 from sepcore.models.network import Head, Layer, Map, Network
 from sepcore.models.weights import Mismatch
@@ -22,8 +22,6 @@ def keys(*modules: str) -> str:
 
 INVERTED_RESIDUAL_KEYS = keys("conv", "conv_dw", "conv_pw", "conv_pwl", "conv_exp", "bn[123]", "se")
 UNIVERSAL_KEYS = keys("conv", "conv_exp", "conv_pwl", "bn[12]", "dw_start", "pw_exp", "dw_mid", "pw_proj", "dw_end")
-
-SIGMOID_GATE = SqueezeKind(None, "sigmoid")
 
 
 class Place(NamedTuple):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import partial
 
 from sepcore.image.preprocess import Preprocess
-from sepcore.models.blocks import SqueezeKind, inverted_residual
+from sepcore.models.blocks import inverted_residual
 from sepcore.models.conventions import Conventions
 from sepcore.models.family import INCEPTION_MEAN, INCEPTION_STD, Family, Stage, Variant
 from sepcore.models.network import Head, Map, Network
@@ -41,8 +41,6 @@ V2_LARGER = (
     Stage("ir", stride=1, channels=512, blocks=5),
 )
 
-SQUEEZE = SqueezeKind(None, "sigmoid")
-
 
 def _build(net: Network, variant: Variant, stages: tuple[Stage, ...]) -> Head:
     x = stem_or_head(net, net.image(), "features.0", stride=2)
@@ -61,7 +59,7 @@ def _block(net: Network, x: Map, path: str, kind: str, stride: int, out: int | N
         y = net.conv_bn(x, triple(f"{path}.block.0"), stride=stride, out=out)
         adds = stride == 1 and x.channels == y.channels
         return net.residual(y, x, f"{path}.add") if adds else y
-    return inverted_residual(net, x, block_paths(net, path, fused=kind == "er"), SQUEEZE, stride=stride, out=out)
+    return inverted_residual(net, x, block_paths(net, path, fused=kind == "er"), stride=stride, out=out)
 
 
 def _bicubic(resize: int, size: int) -> Preprocess:

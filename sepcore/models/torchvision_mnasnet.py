@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import partial
 
 from sepcore.image.preprocess import Preprocess
-from sepcore.models.blocks import BlockPaths, SqueezeKind, inverted_residual
+from sepcore.models.blocks import BlockPaths, inverted_residual
 from sepcore.models.conventions import Conventions
 from sepcore.models.family import Family, Stage, Variant
 from sepcore.models.network import Head, Layer, Network
@@ -24,8 +24,6 @@ STAGES = (
 FIRST_STAGE = 8
 """Index of the first stage in ``layers``; before it come the stem and a separable convolution, layer by layer."""
 
-NO_SQUEEZE = SqueezeKind(None, "sigmoid")
-
 
 def _build(net: Network, variant: Variant) -> Head:
     x = net.conv_bn(net.image(), _layer("layers", 0), stride=2)
@@ -38,7 +36,7 @@ def _build(net: Network, variant: Variant) -> Head:
             inner = f"{path}.{number}.layers"
             block = BlockPaths(f"{path}.{number}", _layer(inner, 0), _layer(inner, 3), None, _layer(inner, 6))
             out = variant.channels(index, stage) if number == count - 1 else None
-            x = inverted_residual(net, x, block, NO_SQUEEZE, stride=1 if number else stage.stride, out=out)
+            x = inverted_residual(net, x, block, stride=1 if number else stage.stride, out=out)
     x = net.conv_bn(x, _layer("layers", FIRST_STAGE + len(STAGES)), kernel=1)
     return net.classifier(net.global_pool(x, "avgpool"), "classifier")
 

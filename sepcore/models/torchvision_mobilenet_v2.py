@@ -6,7 +6,7 @@ It must not know how a state dict is chosen for it.
 from __future__ import annotations
 
 from sepcore.image.preprocess import Preprocess
-from sepcore.models.blocks import BlockPaths, SqueezeKind, inverted_residual
+from sepcore.models.blocks import BlockPaths, inverted_residual
 from sepcore.models.conventions import Conventions
 from sepcore.models.family import Family, Stage, Variant
 from sepcore.models.network import Head, Layer, Network
@@ -22,14 +22,12 @@ STAGES = (
     Stage("ir", stride=1, channels=320, blocks=1),
 )
 
-NO_SQUEEZE = SqueezeKind(None, "sigmoid")
-
 
 def _build(net: Network, variant: Variant) -> Head:
     x = stem_or_head(net, net.image(), "features.0", stride=2)
     strides = [stage.stride if first else 1 for stage in STAGES for first in [True] + [False] * (stage.blocks - 1)]
     for index, stride in enumerate(strides, 1):
-        x = inverted_residual(net, x, _paths(net, f"features.{index}"), NO_SQUEEZE, stride=stride)
+        x = inverted_residual(net, x, _paths(net, f"features.{index}"), stride=stride)
     x = stem_or_head(net, x, f"features.{len(strides) + 1}", kernel=1)
     return net.classifier(net.global_pool(x, "avgpool"), "classifier")
 

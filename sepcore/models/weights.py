@@ -82,10 +82,10 @@ class Weights:
             return array
         if key not in self._converted:
             with np.errstate(over="ignore"):
-                narrow = array.astype(np.float32)
-            if bool((np.isinf(narrow) & np.isfinite(array)).any()):
+                single = array.astype(np.float32)
+            if array.dtype.itemsize > single.dtype.itemsize and (np.isinf(single) & np.isfinite(array)).any():
                 raise Mismatch(key, "numbers within float32's range", f"{array.dtype} beyond it")
-            self._converted[key] = narrow
+            self._converted[key] = single
         return self._converted[key]
 
     def count(self, prefix: str) -> int:
