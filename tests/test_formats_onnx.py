@@ -324,6 +324,13 @@ def test_shape_arithmetic_with_open_sizes(read: Read) -> None:
         assert infer_shapes(graph, {"x": x.shape})["y"].shape == expected.shape
 
 
+def test_axes_of_length_one_are_found_behind_windows(read: Read) -> None:
+    """As in ``x.squeeze()`` after a pooling of the whole map."""
+    pool = node("AveragePool", ["x"], ["p"], kernel_shape=[8, 8])
+    graph = read(model([pool, node("Squeeze", ["p"], ["y"])], shape=(2, 3, 8, 8)))
+    np.testing.assert_allclose(run(graph), X.mean((2, 3)), rtol=1e-5, atol=1e-6)
+
+
 # What is refused, and how
 
 
@@ -523,8 +530,11 @@ def test_empty_messages_take_no_memory(tmp_path: Path) -> None:
     assert int(done.stdout) < 4 * path.stat().st_size + (64 << 20)
 
 
-def test_what_does_not_fit_together_is_a_typed_error_of_the_graph(read: Read) -> None:
-    weight = [tensor("w", np.zeros((2, 4, 3, 3), np.float32))]
-    graph = read(model([node("Conv", ["x", "w"], ["y"])], weight))
+def test_what_does_not_fit_together_is_a_typed_error(read: Read) -> None:
+    proto = model([node("Conv", ["x", "w"], ["y"])], [tensor("w", np.zeros((2, 4, 3, 3), np.float32))])
+    with pytest.raises(FormatError, match="expected 4 channels"):
+        read(proto)
+    for axis, dim in enumerate(proto.graph.input[0].type.tensor_type.shape.dim):
+        dim.dim_param = f"d{axis}"
     with pytest.raises(GraphError, match="expected 4 channels"):
-        infer_shapes(graph, {"x": (1, 3, 8, 8)})
+        infer_shapes(read(proto), {"x": (1, 3, 8, 8)})

@@ -1,6 +1,6 @@
-"""What of an operator's output shape is known before the input shapes are: always the rank, often the channels.
+"""What of an operator's output shape is known before the input shapes are: always the rank, often all but the batch.
 
-It must not check anything: whether shapes fit together is for :mod:`sepcore.ir.infer` to say, once all are numbers.
+It must not check anything: whether shapes fit together is for :mod:`sepcore.ir` to say, once all are numbers.
 """
 
 from __future__ import annotations
@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import zip_longest
 from math import prod
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from sepcore.formats.onnx.model import MAX_RANK
 from sepcore.formats.onnx.step import Lengths, Operand, UnsupportedError
+from sepcore.ir.graph import Node, Value
+from sepcore.ir.ops import OPERATORS
+from sepcore.ir.ops.operator import Call
 
 Attrs = Mapping[str, Any]
 Rule = Callable[[Sequence["Operand"], Attrs], Lengths]
@@ -32,12 +35,15 @@ def partial_shapes(op: str, operands: Sequence[Operand | None], attrs: Attrs) ->
     ------
     UnsupportedError
         If not even the rank is known.
+    GraphError
+        If maps and the window on them do not fit together.
     """
     known = [operand for operand in operands if operand is not None]
     if op == "split":
         axis = attrs["axis"] % known[0].rank
         return [(_replaced(known[0].shape, {axis: size}), known[0].dtype) for size in attrs["sizes"]]
-    return [(_RULES.get(op, _same)(known, attrs), _dtype(op, known, attrs))]
+    shape = _maps(op, known, attrs) if op in _MAPS else _RULES.get(op, _same)(known, attrs)
+    return [(shape, _dtype(op, known, attrs))]
 
 
 def _dtype(op: str, operands: Sequence[Operand], attrs: Attrs) -> np.dtype[Any]:
@@ -79,16 +85,25 @@ def _product(lengths: Iterable[int | None]) -> int | None:
     return None if None in found else prod(length for length in found if length is not None)
 
 
-def _conv2d(operands: Sequence[Operand], attrs: Attrs) -> Lengths:
-    return operands[0].shape[0], operands[1].shape[0], None, None
+def _maps(op: str, operands: Sequence[Operand], attrs: Attrs) -> Lengths:
+    """Of maps (n, c, h, w), all axes where h and w are known; the batch goes through unchanged, open or not."""
+    batch = operands[0].shape[0]
+    shapes = [(1, *operands[0].shape[1:]), *(operand.shape for operand in operands[1:])]
+    if (op == "resize" and len(operands) > 1) or any(None in shape for shape in shapes):
+        return batch, _map_channels(op, operands, attrs), None, None
+    names = tuple(operand.name for operand in operands)
+    values = [Value(name, cast(Any, shape), operand.dtype) for name, shape, operand in zip(names, shapes, operands)]
+    call = Call(OPERATORS[op], Node(op, op, names, ("",), attrs), values)
+    ((shape, _),) = call.operator.infer(call)
+    return batch, *shape[1:]
 
 
-def _conv_transpose2d(operands: Sequence[Operand], attrs: Attrs) -> Lengths:
-    return operands[0].shape[0], _product((operands[1].shape[1], attrs["groups"])), None, None
-
-
-def _maps(operands: Sequence[Operand], attrs: Attrs) -> Lengths:
-    return *operands[0].shape[:2], None, None
+def _map_channels(op: str, operands: Sequence[Operand], attrs: Attrs) -> int | None:
+    if op == "conv2d":
+        return operands[1].shape[0]
+    if op == "conv_transpose2d":
+        return _product((operands[1].shape[1], attrs["groups"]))
+    return operands[0].shape[1]
 
 
 def _linear(operands: Sequence[Operand], attrs: Attrs) -> Lengths:
@@ -205,12 +220,10 @@ _BINARY = (
     *("logical_and", "logical_or", "where"),
     *_COMPARISONS,
 )
+_MAPS = frozenset(("conv2d", "conv_transpose2d", "max_pool2d", "avg_pool2d", "resize"))
 _RULES: dict[str, Rule] = {
     **dict.fromkeys(_BINARY, _broadcast),
     **dict.fromkeys(("reduce_mean", "reduce_sum", "reduce_max", "reduce_min"), _reduced),
-    **dict.fromkeys(("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "resize"), _maps),
-    "conv2d": _conv2d,
-    "conv_transpose2d": _conv_transpose2d,
     "linear": _linear,
     "matmul": _matmul,
     "concat": _concat,

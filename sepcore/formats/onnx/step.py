@@ -258,13 +258,13 @@ class Step:
         names = tuple(f"{name}:{position}" if outputs > 1 else f"{name}:out" for position in range(outputs))
         inputs = tuple("" if operand is None else operand.name for operand in operands)
         node = Node(op, name, inputs, names, attrs, self.node.source)
-        known = self._sink.infer(node, operands)
-        if any(len(shape) > MAX_RANK for shape, _ in known):
-            raise UnsupportedError(f"more than {MAX_RANK} axes")
         try:
+            known = self._sink.infer(node, operands)
+            if any(len(shape) > MAX_RANK for shape, _ in known):
+                raise UnsupportedError(f"more than {MAX_RANK} axes")
             arrays = self._sink.fold(node, operands)
         except GraphError as error:
-            raise self.error("constant inputs", "values that fit together", str(error)) from None
+            raise self.error("inputs", "shapes and values that fit together", str(error)) from None
         if arrays is not None:
             return [self._sink.constant(name, array) for name, array in zip(names, arrays)]
         self.made.append(node)

@@ -33,6 +33,8 @@ def _resize(step: Step) -> Operand:
             raise step.error("the sizes", "lengths of 1 or more", str(lengths))
         if any(lengths[axis] != x.shape[axis] for axis in (0, 1)):
             raise UnsupportedError(f"sizes {lengths} that change the batch or the channels of {list(x.shape)}")
+        if None in lengths[2:]:
+            raise UnsupportedError(f"sizes {lengths} of maps whose size is open")
         return _over_map(step, x, "output_size", tuple(lengths[2:]), 1, attrs)
     scales = dict(zip(axes, _one_per_axis(step, axes, step.constant_numbers(2, "the scales"))))
     if scales.get(0, 1) != 1 or scales.get(1, 1) != 1 or min(scales.values()) <= 0:
