@@ -12,11 +12,21 @@ from sepcore.kernels.depthwise import general as depthwise_general
 from sepcore.kernels.depthwise import rows as depthwise
 from sepcore.kernels.elementwise import layout
 from sepcore.kernels.elementwise import rows as elementwise
+from sepcore.kernels.matmul import rows as matmul
 from sepcore.kernels.pointwise import rows as pointwise
 from sepcore.kernels.pool import rows as pool
+from sepcore.kernels.reduce import rows as reduce
+from sepcore.kernels.reduce import softmax
+from sepcore.kernels.resize import rows as resize
 from sepcore.kernels.spec import KernelSpec
+from sepcore.kernels.strided import copy as strided_copy
+from sepcore.kernels.strided import rows as strided
+from sepcore.kernels.window import rows as window
 
-FAMILIES = (pointwise, depthwise, depthwise_general, stem, dense, pool, elementwise, layout, chain)
+FAMILIES = (
+    pointwise, depthwise, depthwise_general, stem, dense, pool, elementwise, layout, chain, strided_copy, strided,
+    window, resize, reduce, softmax, matmul,
+)  # fmt: skip
 
 
 def rows(isa: str) -> Iterator[KernelSpec]:

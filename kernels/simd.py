@@ -39,7 +39,8 @@ def lanes_of(isa: Isa) -> SimpleNamespace:
     """load, store, load_part, store_part, splat, add, sub, mul, div, fma, maximum, minimum, activate for ``isa``.
 
     load(address), store(address, v); load_part and store_part take a lane count and touch nothing past it;
-    activate(v, code, p, q) dispatches on an activation code at run time.
+    activate(v, code, p, q) dispatches on an activation code at run time. ``binary(emit)`` makes an operation of two
+    vectors, ``function(emit)`` one of a vector with the signature of ``activate``, from code that an emitter writes.
     """
     vec = Vec(isa.lanes)
 
@@ -122,6 +123,17 @@ def lanes_of(isa: Isa) -> SimpleNamespace:
 
         return operation
 
+    def function(emit: Any) -> Any:
+        @intrinsic
+        def operation(typingctx: Any, x: Any, code: Any, p: Any, q: Any) -> Any:
+            def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+                e = Emitter(builder, isa)
+                return emit(e, args[0], e.splat(args[2]), e.splat(args[3]))
+
+            return vec(vec, types.int64, types.float32, types.float32), codegen
+
+        return operation
+
     return SimpleNamespace(
         width=isa.lanes,
         bytes=4 * isa.lanes,
@@ -132,6 +144,8 @@ def lanes_of(isa: Isa) -> SimpleNamespace:
         splat=splat,
         fma=fma,
         activate=activate,
+        binary=binary,
+        function=function,
         add=binary(lambda e, x, y: e.b.fadd(x, y)),
         sub=binary(lambda e, x, y: e.b.fsub(x, y)),
         mul=binary(lambda e, x, y: e.b.fmul(x, y)),

@@ -11,13 +11,17 @@ from sepcore.plan.program import Space
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
-    """Memory of an arena, a thread's scratch, or a caller's array; ``id`` is its identity, negative outside arenas."""
+    """Memory of an arena, a thread's scratch, or a caller's array; ``id`` is its identity, negative outside arenas.
+
+    Weights are told apart by their ``key``.
+    """
 
     id: int
     space: Space
     size: int
     image_bytes: int = 0
     index: int = 0
+    key: Hashable = None
 
 
 @dataclass(frozen=True)

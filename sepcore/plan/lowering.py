@@ -6,8 +6,11 @@ Rules (plan/rules_*.py) turn one node each into steps through this class; it mus
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from hashlib import sha256
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -24,42 +27,11 @@ from sepcore.plan.bands import fuse_bands
 from sepcore.plan.drafts import Buffer, Draft
 from sepcore.plan.memory import Lifetime, lay_out
 from sepcore.plan.program import Operand, Step
+from sepcore.plan.strided import copy
+from sepcore.plan.tensors import FLOAT, Map, Plain, Tensor, View, contiguous, map_shape
 from sepcore.plan.weights import WeightStore
 
-FLOAT = 4
 _CONFLICT_BYTES = 1024  # pixels a multiple of this apart share so few cache sets that a window's taps evict each other
-
-
-@dataclass(frozen=True, slots=True)
-class Map:
-    """A tensor of pixels x channels as the kernels want it: [height][width][channels padded to the lanes].
-
-    A vector (n, c) is a map of one pixel. ``batched`` maps hold all images of a call, image after image.
-    """
-
-    buffer: Buffer
-    height: int
-    width: int
-    channels: int
-    pixel_bytes: int
-    offset: int = 0
-    batched: bool = False
-
-    @property
-    def pixels(self) -> int:
-        return self.height * self.width
-
-
-@dataclass(frozen=True, slots=True)
-class Plain:
-    """A tensor in PyTorch's layout: C-contiguous, no padding."""
-
-    buffer: Buffer
-    shape: tuple[int, ...]
-    batched: bool = False
-
-
-Tensor = Map | Plain
 
 
 class Lowering:
@@ -68,7 +40,7 @@ class Lowering:
     def __init__(
         self, graph: Graph, values: Mapping[str, Value], isa: str, batch: int, threads: int, weights: WeightStore
     ) -> None:
-        self.graph, self.values, self.batch, self.threads = graph, values, batch, threads
+        self.graph, self.values, self.batch, self.threads = graph, dict(values), batch, threads
         self.isa = isas.by_name(isa)
         self.weights = weights
         self.tensors: dict[str, Tensor] = {}
@@ -76,6 +48,9 @@ class Lowering:
         self.batched_nodes: frozenset[str] = frozenset()
         self._drafts: list[Draft] = []
         self._buffers: list[Buffer] = []
+        self._plains: dict[str, Plain] = {}
+        self._left = Counter(name for node in graph.nodes for name in node.inputs)
+        self._left.update(graph.outputs)
         self._node: Node | None = None
         self._zeros = 0
         self.scratch_bytes = 0
@@ -85,6 +60,8 @@ class Lowering:
 
     def begin(self, node: Node) -> None:
         """The rules' steps from here on belong to ``node``."""
+        if self._node is not None:
+            self._left.subtract(self._node.inputs)
         self._node = node
 
     @property
@@ -118,8 +95,9 @@ class Lowering:
         return tuple(int(d) for d in self.values[name].shape)
 
     def only_consumer(self, name: str) -> bool:
-        """Whether the current node is the last to need ``name``."""
-        return len(self.consumers.get(name, ())) == 1 and name not in self.graph.outputs
+        """Whether the current node, in one place, is the last to need ``name`` or another value in its memory."""
+        buffer = self.tensors[name].buffer
+        return sum(self._left[other] for other, tensor in self.tensors.items() if tensor.buffer is buffer) == 1
 
     def padded(self, channels: int) -> int:
         """Channels rounded up to the lanes."""
@@ -128,9 +106,10 @@ class Lowering:
     def new_map(self, name: str, slack: int = 0) -> Map:
         """Memory for the value ``name`` as a map; ``slack`` floats more per pixel than the padded channels."""
         shape = self.shape(name)
-        n, c, h, w = shape if len(shape) == 4 else (shape[0], shape[1], 1, 1)
-        if n != 1:
-            raise self.fail(f"output {name!r}: expected one image, found shape {shape}")
+        size = map_shape(shape)
+        if size is None:
+            raise self.fail(f"value {name!r}: expected (1, c, h, w) or (1, c) for one image, found shape {shape}")
+        c, h, w = size
         # A value of the batch tail, or one that only the tail reads, holds every image of the call.
         shared = self.batched or (
             bool(self.consumers.get(name)) and all(u.name in self.batched_nodes for u in self.consumers[name])
@@ -145,10 +124,13 @@ class Lowering:
 
     def new_plain(self, name: str) -> Plain:
         """Memory for the value ``name`` in PyTorch's layout."""
-        shape = self.shape(name)
-        made = Plain(self._buffer(FLOAT * int(np.prod(shape)), False), shape)
+        made = Plain(self.memory(FLOAT * prod(self.shape(name))), self.shape(name))
         self.tensors[name] = made
         return made
+
+    def memory(self, size: int) -> Buffer:
+        """Memory of one image for the steps of the current node, or longer."""
+        return self._buffer(size, False)
 
     def _buffer(self, size: int, shared: bool) -> Buffer:
         total = size * self.batch if shared else size
@@ -161,15 +143,69 @@ class Lowering:
         self.tensors[name] = tensor
 
     def as_map(self, name: str) -> Map:
-        """The value ``name`` as a map; a copy step is added where it is in PyTorch's layout."""
-        tensor = self.tensors[name]
-        if isinstance(tensor, Map):
+        """The value ``name`` as a map, copied where it is none or where the batch needs it in one place."""
+        tensor = self.tensors.get(name)
+        if isinstance(tensor, Map) and (tensor.batched or not self.batched):
             return tensor
-        if len(tensor.shape) not in (2, 4):
-            raise self.fail(f"input {name!r}: expected 2 or 4 axes, found shape {tensor.shape}")
+        if isinstance(tensor, View) and not self.batched:
+            part = self._part_of_map(tensor)
+            if part is not None:
+                return part
+        shape = self.shape(name)
+        if map_shape(shape) is None:
+            raise self.fail(f"input {name!r}: expected (1, c, h, w) or (1, c) for one image, found shape {shape}")
+        view = self.view(name)
         made = self.new_map(name)
-        self._layout_step("pack", (tensor.buffer, 0), made.buffer, made, made.pixels)
+        if isinstance(tensor, Plain) and not self.batched:
+            self._layout_step("pack", (tensor.buffer, 0), made.buffer, made, made.pixels)
+        else:
+            copy(self, view, made.view(shape), once_an_image=True)
         return made
+
+    def _part_of_map(self, view: View) -> Map | None:
+        """A view as a map, where its channels are dense and may be read up to the lanes."""
+        size = map_shape(view.shape)
+        if size is None:
+            return None
+        c, h, w = size
+        channel, row, pixel = (*view.strides[1:], 0, 0)[:3]
+        pixel = pixel if w > 1 else (row if h > 1 else FLOAT * self.padded(c))
+        end = view.offset + (h * w - 1) * pixel + FLOAT * self.padded(c)
+        size_bytes = view.buffer.image_bytes or view.buffer.size
+        dense = (c == 1 or channel == FLOAT) and (h == 1 or row == w * pixel) and pixel >= FLOAT * c
+        if not dense or end > size_bytes or view.buffer.space == "weights":
+            return None
+        return Map(view.buffer, h, w, c, pixel, view.offset, part=True)
+
+    def as_plain(self, name: str) -> Plain:
+        """The value ``name`` in PyTorch's layout, copied where it is not."""
+        tensor = self.tensors.get(name)
+        if isinstance(tensor, Plain):
+            return tensor
+        if name not in self._plains:
+            made = Plain(self.memory(FLOAT * prod(self.shape(name))), self.shape(name))
+            copy(self, self.view(name), made.view())
+            self._plains[name] = made
+        return self._plains[name]
+
+    def view(self, name: str) -> View:
+        """The value ``name``, a constant too, where and as it is in memory."""
+        tensor = self.tensors.get(name)
+        if tensor is None:
+            return self.weights_view(self.constant(name))
+        if isinstance(tensor, Map):
+            return tensor.view(self.shape(name))
+        return tensor.view() if isinstance(tensor, Plain) else tensor
+
+    def weights_view(self, array: NDArray[Any]) -> View:
+        """An array in the model's weights; arrays of the same content share one place."""
+        content = np.ascontiguousarray(array, np.float32)
+        key = self.weight(("array", sha256(content.tobytes()).digest(), content.shape), lambda: content)
+        return contiguous(Buffer(-3, "weights", content.nbytes, key=key), array.shape)
+
+    def table(self, entries: NDArray[np.int64]) -> Hashable:
+        """A table of integers in the model's weights."""
+        return self.weight(("table", entries.tobytes()), lambda: entries)
 
     def _layout_step(self, direction: str, x: tuple[Buffer, int], out: Buffer, shape: Map, pixels: int) -> None:
         blocks = 1 if direction == "trim" else self.split(pixels if direction == "pack" else shape.channels, 16)
@@ -189,20 +225,15 @@ class Lowering:
     def write_output(self, name: str, index: int) -> None:
         """Copy the value ``name`` into the caller's output ``index``."""
         self._node = None
-        floats = int(np.prod(self.shape(name)))
+        floats = prod(self.shape(name))
         target = Buffer(-1, "output", FLOAT * floats, FLOAT * floats, index)
-        tensor = self.tensors[name]
-        if isinstance(tensor, Plain):
-            whole = Map(tensor.buffer, 1, 1, floats, FLOAT * floats)
-            self._layout_step("trim", (tensor.buffer, 0), target, whole, 1)
-        elif tensor.pixels == 1:
-            self._batched_output = tensor.batched
-            self._layout_step(
-                "trim", (tensor.buffer, tensor.offset), target, tensor, self.batch if tensor.batched else 1
-            )
+        tensor = self.tensors.get(name)
+        if isinstance(tensor, Map) and tensor.batched:
+            self._batched_output = True
+            self._layout_step("trim", (tensor.buffer, tensor.offset), target, tensor, self.batch)
             self._batched_output = False
         else:
-            self._layout_step("unpack", (tensor.buffer, tensor.offset), target, tensor, tensor.pixels)
+            copy(self, self.view(name), contiguous(target, self.shape(name)))
 
     def split(self, units: int, smallest: int = 1) -> int:
         """How many tiles to divide ``units`` of work into: two a thread, none smaller than ``smallest`` units."""
@@ -237,12 +268,13 @@ class Lowering:
         *,
         x: Map | tuple[Buffer, int],
         out: Map | tuple[Buffer, int],
-        extra: Map | None = None,
+        extra: Map | tuple[Buffer, int] | None = None,
         weights: Hashable | None = None,
         macs: int = 0,
         needs_zeros: bool = False,
+        once_an_image: bool = False,
     ) -> None:
-        """Add a kernel call."""
+        """Add a kernel call; ``once_an_image`` even where the current node runs once for all images."""
         operands = {words.X: _place(x), words.OUT: _place(out)}
         if extra is not None:
             operands[words.EXTRA] = _place(extra)
@@ -250,7 +282,8 @@ class Lowering:
         if needs_zeros:
             blocks[words.ZEROS] = "zeros"
         name = self._node.name if self._node else "output"
-        self._drafts.append(Draft(kernel, tiles, dict(shape), operands, blocks, name, macs, self.batched))
+        batched = self.batched and not once_an_image
+        self._drafts.append(Draft(kernel, tiles, dict(shape), operands, blocks, name, macs, batched))
 
     # --- the end ------------------------------------------------------------------------------------------------
 
@@ -293,6 +326,8 @@ class Lowering:
         operands: dict[int, Operand] = {}
         for word, (buffer, offset) in draft.operands.items():
             base = offsets.get(buffer.id, 0) if buffer.id >= 0 else 0
+            if buffer.space == "weights":
+                base = self.weights.address(buffer.key)
             image_bytes = 0 if draft.batched and buffer.space == "shared" else buffer.image_bytes
             operands[word] = Operand(buffer.space, base + offset, buffer.index, image_bytes)
         for word, key in draft.weights.items():
@@ -308,4 +343,10 @@ def _place(tensor: Map | tuple[Buffer, int]) -> tuple[Buffer, int]:
 def activation_words(encoded: tuple[int, float, float]) -> dict[int, int]:
     """Step words of an activation code and its two parameters."""
     code, p, q = encoded
-    return {words.ACTIVATION: code, words.PARAMETERS: struct.unpack("<q", struct.pack("<ff", p, q))[0]}
+    return {words.ACTIVATION: code, words.PARAMETERS: float_bits(p, q)}
+
+
+def float_bits(p: float, q: float) -> int:
+    """A step word that holds two float32 parameters, the first in the low half."""
+    bits: int = struct.unpack("<q", struct.pack("<ff", p, q))[0]
+    return bits

@@ -6,24 +6,52 @@ from collections.abc import Callable, Mapping
 
 from sepcore.errors import PlanError, UnsupportedModelError
 from sepcore.ir.graph import Graph, Node, Value
-from sepcore.plan import rules_conv, rules_elementwise
+from sepcore.kernels.strided.rows import UNARY
+from sepcore.plan import (
+    rules_arithmetic,
+    rules_conv,
+    rules_pool,
+    rules_product,
+    rules_reduce,
+    rules_resize,
+    rules_shape,
+    rules_transposed,
+)
 from sepcore.plan.drafts import Buffer
-from sepcore.plan.lowering import FLOAT, Lowering, Plain
+from sepcore.plan.lowering import Lowering
 from sepcore.plan.program import Program, TensorSpec
+from sepcore.plan.tensors import FLOAT, Plain
 from sepcore.plan.weights import WeightStore
 
 Rule = Callable[[Lowering, Node], None]
 
+_ACTIVATIONS = ("relu", "clamp", "leaky_relu", "hardswish", "hardsigmoid", "silu", "sigmoid")
+
 RULES: Mapping[str, Rule] = {
     "conv2d": rules_conv.conv2d,
-    "linear": rules_conv.linear,
-    "reduce_mean": rules_elementwise.global_average_pool,
-    **dict.fromkeys(
-        ("relu", "clamp", "leaky_relu", "hardswish", "hardsigmoid", "silu", "sigmoid"), rules_elementwise.activation
-    ),
-    **dict.fromkeys(("add", "sub", "mul", "div", "maximum", "minimum"), rules_elementwise.binary),
-    **dict.fromkeys(("flatten", "reshape", "squeeze", "unsqueeze"), rules_elementwise.rename),
-}
+    "conv_transpose2d": rules_transposed.conv_transpose2d,
+    "linear": rules_product.linear,
+    "matmul": rules_product.matmul,
+    **dict.fromkeys(("max_pool2d", "avg_pool2d"), rules_pool.pool),
+    **dict.fromkeys(("adaptive_avg_pool2d", "adaptive_max_pool2d"), rules_pool.adaptive_pool),
+    **dict.fromkeys(("reduce_mean", "reduce_sum", "reduce_max", "reduce_min"), rules_reduce.reduce),
+    **dict.fromkeys(("softmax", "log_softmax"), rules_reduce.softmax),
+    **dict.fromkeys(_ACTIVATIONS, rules_arithmetic.activation),
+    **dict.fromkeys(("gelu", *(name for name in UNARY if name not in ("gelu_tanh", "activation"))),
+                    rules_arithmetic.unary),
+    "prelu": rules_arithmetic.prelu,
+    **dict.fromkeys(("add", "sub", "mul", "div", "pow", "maximum", "minimum"), rules_arithmetic.binary),
+    **dict.fromkeys(("flatten", "reshape", "squeeze", "unsqueeze"), rules_shape.reshape),
+    "identity": rules_shape.identity,
+    "transpose": rules_shape.transpose,
+    "expand": rules_shape.expand,
+    "slice": rules_shape.slice_,
+    "split": rules_shape.split,
+    "concat": rules_shape.concat,
+    "channel_shuffle": rules_shape.channel_shuffle,
+    "pad": rules_shape.pad,
+    "resize": rules_resize.resize,
+}  # fmt: skip
 
 _VECTOR_OPS = frozenset(
     {"linear", "relu", "clamp", "leaky_relu", "hardswish", "hardsigmoid", "silu", "sigmoid", "flatten", "reshape"}
@@ -85,7 +113,7 @@ def _plan(
 
     def spec(name: str) -> TensorSpec:
         shape = tuple(int(d) for d in values[name].shape)
-        return TensorSpec(name, (shape[0] * batch, *shape[1:]))
+        return TensorSpec(name, (shape[0] * batch, *shape[1:]) if shape else ())
 
     return Program(
         name=graph.name,
@@ -120,7 +148,7 @@ def _tail(graph: Graph, values: Mapping[str, Value]) -> frozenset[str]:
 
     def is_vector(name: str) -> bool:
         shape = values[name].shape
-        return len(shape) == 2 or (len(shape) == 4 and tuple(shape[2:]) == (1, 1))
+        return shape[0] == 1 and (len(shape) == 2 or (len(shape) == 4 and tuple(shape[2:]) == (1, 1)))
 
     for node in reversed(graph.nodes):
         operands = [name for name in node.inputs if name and name not in graph.constants]

@@ -15,7 +15,8 @@ from sepcore.kernels.depthwise import rows as depthwise_rows
 from sepcore.kernels.pointwise import pack as pointwise_pack
 from sepcore.kernels.pointwise import rows as pointwise_rows
 from sepcore.plan import select
-from sepcore.plan.lowering import FLOAT, Lowering, Map, Plain
+from sepcore.plan.lowering import Lowering
+from sepcore.plan.tensors import FLOAT, Map, Plain
 
 
 def resolve_padding(node: Node, height: int, width: int) -> tuple[int, int, int, int]:
@@ -45,7 +46,7 @@ def conv2d(p: Lowering, node: Node) -> None:
     strides, groups = tuple(node.attrs["strides"]), node.attrs["groups"]
     square = kh == kw and strides[0] == strides[1] and tuple(node.attrs["dilation"]) == (1, 1)
     if (kh, kw) == (1, 1) and strides == (1, 1) and groups == 1 and not any(padding):
-        _pointwise(p, node, p.as_map(node.inputs[0]), weight.reshape(oc, ic), bias, residual)
+        pointwise(p, node, p.as_map(node.inputs[0]), weight.reshape(oc, ic), bias, residual)
         return
     planar = isinstance(p.tensors[node.inputs[0]], Plain)
     if square and groups == 1 and planar and not residual and _stem(p, node, weight, bias, padding):
@@ -53,9 +54,9 @@ def conv2d(p: Lowering, node: Node) -> None:
     if square and groups == ic == oc and not residual and _depthwise(p, node, weight, bias, padding):
         return
     if groups == ic == oc and not residual:
-        _depthwise_general(p, node, weight, bias, padding)
+        depthwise_general(p, node, weight, bias, padding)
     else:
-        _dense(p, node, weight, bias, padding, residual)
+        dense(p, node, weight, bias, padding, residual)
 
 
 def linear(p: Lowering, node: Node) -> None:
@@ -65,10 +66,10 @@ def linear(p: Lowering, node: Node) -> None:
     x = p.as_map(node.inputs[0])
     if x.pixels != 1:
         raise p.fail(f"expected one vector per image, found a map of {x.height}x{x.width}")
-    _pointwise(p, node, x, weight, bias, "")
+    pointwise(p, node, x, weight, bias, "")
 
 
-def _pointwise(p: Lowering, node: Node, x: Map, weight: Array, bias: Array | None, residual: str) -> None:
+def pointwise(p: Lowering, node: Node, x: Map, weight: Array, bias: Array | None, residual: str) -> None:
     n, k = weight.shape
     m = x.pixels * p.images
     tile = select.pointwise_tile(m, k, n, p.isa.name)
@@ -210,7 +211,7 @@ def _stem(p: Lowering, node: Node, weight: Array, bias: Array | None, padding: t
     return True
 
 
-def _depthwise_general(
+def depthwise_general(
     p: Lowering, node: Node, weight: Array, bias: Array | None, padding: tuple[int, int, int, int]
 ) -> None:
     x = p.as_map(node.inputs[0])
@@ -243,7 +244,7 @@ def _depthwise_general(
     )
 
 
-def _dense(
+def dense(
     p: Lowering,
     node: Node,
     weight: Array,

@@ -1,0 +1,1 @@
+"""Copies and functions of single elements over tensors of any strides."""

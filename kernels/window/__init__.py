@@ -1,0 +1,1 @@
+"""Pooling over the windows of a map."""

@@ -1,0 +1,153 @@
+"""Planning rules for operators that rename, move or repeat elements: where strides can say it, nothing is moved."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sepcore.ir.graph import Array, Node
+from sepcore.kernels.resize import rows as resize_rows
+from sepcore.plan.lowering import Lowering
+from sepcore.plan.strided import copy, fill
+from sepcore.plan.tensors import FLOAT, Map, View, map_shape
+
+
+def is_map(p: Lowering, name: str) -> bool:
+    """Whether a value is a map or a view of one: its channels are next to each other."""
+    tensor = p.tensors.get(name)
+    if isinstance(tensor, View):
+        return map_shape(tensor.shape) is not None and tensor.shape[1] > 1 and tensor.strides[1] == FLOAT
+    return isinstance(tensor, Map)
+
+
+def new_tensor(p: Lowering, name: str, like: str) -> View:
+    """Memory for the value ``name``: a map where it can be one and ``like`` is one, else in PyTorch's layout."""
+    shape = p.shape(name)
+    if map_shape(shape) is not None and is_map(p, like):
+        return p.new_map(name).view(shape)
+    return p.new_plain(name).view()
+
+
+def identity(p: Lowering, node: Node) -> None:
+    """The same memory under another name; a constant gets memory of its own."""
+    name = node.inputs[0]
+    p.alias(node.output, p.tensors.get(name) or p.view(name))
+
+
+def reshape(p: Lowering, node: Node) -> None:
+    """The same elements in the same order."""
+    name, shape = node.inputs[0], p.shape(node.output)
+    x = p.tensors.get(name)
+    if isinstance(x, Map) and x.pixels == 1 and map_shape(shape) == (x.channels, 1, 1):
+        p.alias(node.output, x)
+        return
+    p.alias(node.output, p.view(name).reshaped(shape) or _reshaped(p.as_plain(name).view(), shape))
+
+
+def _reshaped(plain: View, shape: tuple[int, ...]) -> View:
+    view = plain.reshaped(shape)
+    assert view is not None  # contiguous memory has any shape
+    return view
+
+
+def transpose(p: Lowering, node: Node) -> None:
+    """Axes in another order."""
+    p.alias(node.output, p.view(node.inputs[0]).permuted(node.attrs["perm"]))
+
+
+def expand(p: Lowering, node: Node) -> None:
+    """Axes repeated."""
+    p.alias(node.output, p.view(node.inputs[0]).broadcast(p.shape(node.output)))
+
+
+def slice_(p: Lowering, node: Node) -> None:
+    """A part of every axis."""
+    x = p.view(node.inputs[0])
+    for axis, start, step in zip(node.attrs["axes"], node.attrs["starts"], node.attrs["steps"]):
+        x = x.part(axis, start, p.shape(node.output)[axis], step)
+    p.alias(node.output, x)
+
+
+def split(p: Lowering, node: Node) -> None:
+    """Consecutive parts of an axis."""
+    x, first = p.view(node.inputs[0]), 0
+    for name, size in zip(node.outputs, node.attrs["sizes"]):
+        p.alias(name, x.part(node.attrs["axis"], first, size))
+        first += size
+
+
+def concat(p: Lowering, node: Node) -> None:
+    """Each input is copied into its part of the output."""
+    shape, axis, first = p.shape(node.output), node.attrs["axis"], 0
+    out = new_tensor(p, node.output, next((name for name in node.inputs if is_map(p, name)), node.inputs[0]))
+    for name in node.inputs:
+        size = p.shape(name)[axis]
+        copy(p, p.view(name), out.part(axis, first, size))
+        first += size
+    assert first == shape[axis]
+
+
+def channel_shuffle(p: Lowering, node: Node) -> None:
+    """Channels (group, index in it) to (index, group)."""
+    name, groups = node.inputs[0], node.attrs["groups"]
+    x = p.view(name)
+    shuffled = x.split(1, groups).permuted((0, 2, 1, 3, 4))
+    out = new_tensor(p, node.output, name)
+    copy(p, shuffled, out.split(1, x.shape[1] // groups))
+
+
+def pad(p: Lowering, node: Node) -> None:
+    """Elements around every axis, or cut from it: one number, or the tensor's own."""
+    pads, mode = node.attrs["pads"], node.attrs["mode"]
+    name = node.inputs[0]
+    if mode != "constant":
+        _pad_with_own(p, node)
+        return
+    x = p.view(name)
+    out = new_tensor(p, node.output, name)
+    if any(max(pair) > 0 for pair in pads):
+        fill(p, out, node.attrs["value"])
+    for axis, (before, after) in enumerate(pads):
+        count = x.shape[axis] + min(before, 0) + min(after, 0)
+        x = x.part(axis, max(-before, 0), count)
+        out = out.part(axis, max(before, 0), count)
+    copy(p, x, out)
+
+
+def _pad_with_own(p: Lowering, node: Node) -> None:
+    """Reflected or repeated edges of a map, by a table of which row and column each output is."""
+    pads, shape = node.attrs["pads"], p.shape(node.inputs[0])
+    if len(pads) != 4 or any(map(any, pads[:2])):
+        raise p.fail(f"pads {pads} in mode {node.attrs['mode']!r}: only height and width of a map can be padded so")
+    sides = [np.pad(np.arange(shape[axis]), pads[axis], mode=node.attrs["mode"]) for axis in (2, 3)]
+    gather_pixels(p, node, sides[0], sides[1])
+
+
+def gather_pixels(p: Lowering, node: Node, rows: Array, columns: Array) -> None:
+    """Each pixel of the output is the pixel of a row and a column of the input."""
+    table = p.table(np.concatenate([rows, columns]).astype(np.int64))
+    resize_step(p, node, "nearest", table)
+
+
+def resize_step(p: Lowering, node: Node, mode: str, table: object) -> None:
+    """A step of the resizing kernels."""
+    x = p.as_map(node.inputs[0])
+    out = p.new_map(node.output)
+    blocks = p.split(out.height, 2)
+    r = resize_rows
+    p.step(
+        r.row(mode, p.isa.name),
+        blocks,
+        {
+            r.OUT_HEIGHT: out.height,
+            r.OUT_WIDTH: out.width,
+            r.CHANNELS: p.padded(x.channels),
+            r.X_PIXEL: x.pixel_bytes,
+            r.X_ROW: x.width * x.pixel_bytes,
+            r.OUT_PIXEL: out.pixel_bytes,
+            r.OUT_ROW: out.width * out.pixel_bytes,
+            r.ROW_BLOCKS: blocks,
+        },
+        x=x,
+        out=out,
+        weights=table,
+    )
