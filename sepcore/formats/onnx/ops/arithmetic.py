@@ -20,7 +20,6 @@ _UNARY = {
     "Floor": "floor",
     "Log": "log",
     "Neg": "neg",
-    "Not": "logical_not",
     "Reciprocal": "reciprocal",
     "Round": "round",
     "Sign": "sign",
@@ -31,33 +30,42 @@ _BINARY = {
     "Sub": "sub",
     "Mul": "mul",
     "Div": "div",
-    "And": "logical_and",
-    "Or": "logical_or",
-    "Xor": "not_equal",
-    "Equal": "equal",
     "Less": "less",
     "LessOrEqual": "less_equal",
     "Greater": "greater",
     "GreaterOrEqual": "greater_equal",
 }
+_LOGICAL = {"And": "logical_and", "Or": "logical_or", "Xor": "not_equal", "Equal": "equal"}
+
+
+def _numbers(step: Step) -> list[Operand]:
+    """The inputs, none of which may be truth values."""
+    operands = step.inputs()
+    if any(operand.dtype.kind == "b" for operand in operands):
+        raise step.error("inputs", "numbers", "truth values")
+    return operands
+
+
+def _numeric(op: str) -> Callable[[Step], Operand]:
+    return lambda step: step.emit(op, *_numbers(step))
 
 
 def _pow(step: Step) -> Operand:
     """The result has the base's type, whatever the exponent's."""
-    base, exponent = step.inputs()
+    base, exponent = _numbers(step)
     return step.emit("pow", base, step.cast(exponent, base.dtype))
 
 
 def _mod(step: Step) -> Operand:
     """The sign is the divisor's; with ``fmod`` the dividend's, as in C."""
-    a, b = step.inputs()
+    a, b = _numbers(step)
     if not step.flag("fmod"):
         return step.emit("mod", a, b)
     return step.emit("mul", step.emit("sign", a), step.emit("mod", step.emit("abs", a), step.emit("abs", b)))
 
 
 def _chain(op: str) -> Callable[[Step], Operand]:
-    return lambda step: reduce(lambda a, b: step.emit(op, a, b), step.inputs())
+    return lambda step: reduce(lambda a, b: step.emit(op, a, b), _numbers(step))
 
 
 def _mean(step: Step) -> Operand:
@@ -66,8 +74,10 @@ def _mean(step: Step) -> Operand:
 
 
 OPERATORS = (
-    *(Row(name, plain(op), 1, 1) for name, op in _UNARY.items()),
-    *(Row(name, plain(op), 2, 2) for name, op in _BINARY.items()),
+    *(Row(name, _numeric(op), 1, 1) for name, op in _UNARY.items()),
+    *(Row(name, _numeric(op), 2, 2) for name, op in _BINARY.items()),
+    *(Row(name, plain(op), 2, 2) for name, op in _LOGICAL.items()),
+    Row("Not", plain("logical_not"), 1, 1),
     Row("Where", plain("where"), 3, 3),
     Row("Pow", _pow, 2, 2),
     Row("Mod", _mod, 2, 2),
