@@ -11,7 +11,7 @@ from typing import Any
 
 from sepcore.errors import OptionError
 from sepcore.formats.checkpoint import read_checkpoint
-from sepcore.formats.sniff import ONNX, TORCH_EXPORT, sniff
+from sepcore.formats.sniff import ONNX, SEPCORE, TORCH_EXPORT, sniff
 from sepcore.image.batches import classify_files
 from sepcore.image.preprocess import Preprocess
 from sepcore.image.read import Picture
@@ -35,6 +35,7 @@ class Network:
     ----------
     family, arch : what a state dict was recognised as; for a file with a graph, its format and the graph's name.
     num_classes : 0 where the output is not one score per class.
+    rewritten : whether the graph has been verified and the passes have run over it.
     """
 
     graph: Graph
@@ -43,6 +44,7 @@ class Network:
     arch: str
     num_classes: int
     labels: Sequence[str] | None = None
+    rewritten: bool = False
 
 
 class Model(Session):
@@ -56,8 +58,7 @@ class Model(Session):
     """
 
     def __init__(self, network: Network, labels: Sequence[str] | None, options: SessionOptions) -> None:
-        verify(network.graph)
-        super().__init__(run_passes(network.graph), options)
+        super().__init__(_rewritten(network).graph, options)
         self.preprocess = network.preprocess
         self.family, self.arch = network.family, network.arch
         self.num_classes = network.num_classes
@@ -114,7 +115,8 @@ def load(
 
     Parameters
     ----------
-    model : a state dict, `.pt2` or ONNX file, or the name of a model that `sepcore models` lists (fetched on first use).
+    model : a state dict, `.pt2`, ONNX or `.sep` file, or the name of a model that `sepcore models` lists (fetched on
+        first use).
     arch : name of the network where the file does not say enough, such as ``"tf_mobilenetv3_large_100"``.
     num_threads : threads one call may use; default: the CPUs this process may use.
     precision : "fp32".
@@ -133,13 +135,65 @@ def load(
     DownloadError : a named model cannot be fetched.
     """
     options = SessionOptions(num_threads, precision, Path(cache_dir) if cache_dir is not None else None)
-    path, named_labels, named_preprocess = _locate(model, options.cache_dir)
-    network = _read(path, arch, overrides)
-    chosen = preprocess or named_preprocess or network.preprocess
-    if input_size is not None:
-        chosen = _resized(chosen, input_size)
-    names = _labels(labels, named_labels or network.labels, network.num_classes)
-    return Model(replace(network, preprocess=chosen), names, options)
+    network = _open(model, options.cache_dir, arch, labels, preprocess, input_size, overrides)
+    return Model(network, network.labels, options)
+
+
+def convert(
+    model: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    arch: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    labels: str | os.PathLike[str] | Sequence[str] | None = None,
+    preprocess: Preprocess | None = None,
+    input_size: int | tuple[int, int] | None = None,
+    **overrides: Any,
+) -> Network:
+    """Write a model, with its preprocessing and labels, to one `.sep` file that :func:`load` opens in milliseconds.
+
+    Parameters
+    ----------
+    out : the file to write. It appears whole or not at all.
+    overwrite : whether a file of that name may be replaced.
+    model, arch, cache_dir, labels, preprocess, input_size, overrides : as :func:`load` takes them.
+
+    Returns
+    -------
+    What was written.
+
+    Raises
+    ------
+    OptionError : ``out`` exists or its folder does not, or an argument has a value that is not allowed.
+    OSError : ``out`` cannot be written.
+    Also what :func:`load` raises for a file that cannot be read.
+    """
+    target = Path(out)
+    if not target.parent.is_dir():
+        raise OptionError(f"{target}: expected a folder {target.parent}, found none")
+    if not overwrite and os.path.lexists(target):
+        raise OptionError(f"{target}: expected a name that is free, found a file; --force (overwrite=True) replaces it")
+    folder = Path(cache_dir) if cache_dir is not None else None
+    network = _rewritten(_open(model, folder, arch, labels, preprocess, input_size, overrides))
+    check_labels(network.labels, network.num_classes)
+    from sepcore import __version__
+    from sepcore.formats.sep import write_sep
+    from sepcore.formats.sep_manifest import Packed
+
+    write_sep(
+        target,
+        Packed(
+            network.graph,
+            network.preprocess,
+            network.family,
+            network.arch,
+            network.num_classes,
+            network.labels,
+            f"sepcore {__version__}",
+        ),
+    )
+    return network
 
 
 def InferenceSession(path: str | os.PathLike[str], **options: Any) -> Model:
@@ -147,15 +201,56 @@ def InferenceSession(path: str | os.PathLike[str], **options: Any) -> Model:
     return load(path, **options)
 
 
+def _open(
+    model: str | os.PathLike[str],
+    cache_dir: Path | None,
+    arch: str | None,
+    labels: str | os.PathLike[str] | Sequence[str] | None,
+    preprocess: Preprocess | None,
+    input_size: int | tuple[int, int] | None,
+    overrides: dict[str, Any],
+) -> Network:
+    """The network of a file or name, with the preprocessing and labels that were asked for."""
+    path, named_labels, named_preprocess = _locate(model, cache_dir)
+    network = _read(path, arch, overrides)
+    chosen = preprocess or named_preprocess or network.preprocess
+    if input_size is not None:
+        chosen = _resized(chosen, input_size)
+    return replace(
+        network, preprocess=chosen, labels=_labels(labels, named_labels or network.labels, network.num_classes)
+    )
+
+
+def _rewritten(network: Network) -> Network:
+    """The network with all passes run over its graph."""
+    if network.rewritten:
+        return network
+    verify(network.graph)
+    return replace(network, graph=run_passes(network.graph), rewritten=True)
+
+
 def _read(path: Path, arch: str | None, overrides: dict[str, Any]) -> Network:
     """The network in a file: a graph as it stands there, or the one that a state dict is recognised as."""
     kind = sniff(path)
-    if kind not in (TORCH_EXPORT, ONNX):
+    if kind not in (TORCH_EXPORT, ONNX, SEPCORE):
         found = recognise(read_checkpoint(path), arch=arch, **overrides)
         return Network(found.graph, found.preprocess, found.family, found.arch, found.num_classes, found.labels)
     given = [name for name, value in {"arch": arch, **overrides}.items() if value is not None]
     if given:
         raise OptionError(f"{path}: {given[0]} says what a state dict cannot; this file holds its whole graph")
+    if kind == SEPCORE:
+        from sepcore.formats.sep import read_sep
+
+        packed = read_sep(path)
+        return Network(
+            packed.graph,
+            packed.preprocess,
+            packed.family,
+            packed.arch,
+            packed.num_classes,
+            packed.labels,
+            rewritten=True,
+        )
     if kind == ONNX:
         from sepcore.formats.onnx import read_onnx
 
