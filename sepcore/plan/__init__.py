@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sepcore.plan.planner import plan, unsupported
 from sepcore.plan.program import Program
+from sepcore.plan.support import mixed_images
 from sepcore.plan.weights import WeightStore
 
-__all__ = ["Program", "WeightStore", "plan", "unsupported"]
+__all__ = ["Program", "WeightStore", "mixed_images", "plan", "unsupported"]

@@ -16,6 +16,7 @@ from sepcore.plan import (
     rules_resize,
     rules_shape,
     rules_transposed,
+    support,
 )
 from sepcore.plan.drafts import Buffer
 from sepcore.plan.lowering import Lowering
@@ -59,12 +60,8 @@ _VECTOR_OPS = frozenset(
 
 
 def unsupported(graph: Graph) -> list[str]:
-    """One line for every node that no rule covers."""
-    return [
-        f"{node.op} {node.name!r}: no rule plans this operator{f' ({node.source})' if node.source else ''}"
-        for node in graph.nodes
-        if node.op not in RULES
-    ]
+    """One line for every input and node of a specialised graph that cannot be planned."""
+    return support.unsupported(graph, RULES.keys())
 
 
 def plan(

@@ -21,7 +21,7 @@ from sepcore.kernels import isa as isas
 from sepcore.kernels import registry
 from sepcore.options import SessionOptions
 from sepcore.passes import run_shape_passes
-from sepcore.plan import Program, WeightStore, plan, unsupported
+from sepcore.plan import Program, WeightStore, mixed_images, plan, unsupported
 from sepcore.runtime.context import Context
 from sepcore.runtime.pool import WALK_IMAGES, Pool, shared_pool
 from sepcore.runtime.threads import num_threads
@@ -176,6 +176,8 @@ class Session:
             values = infer_shapes(graph, one)
         except GraphError as error:
             raise InputError(f"input {shapes[0]}: {error}") from error
+        if batch > 1 and (problems := mixed_images(self._graph, one, batch)):
+            raise UnsupportedModelError(f"{self._graph.name}: {batch} images in one call", problems)
         return plan(graph, values, isa=self.isa, batch=batch, threads=self.num_threads, weights=self._weights)
 
 
