@@ -47,8 +47,11 @@ class NamedModel:
         return Path(self.file).stem.rpartition("-")[2]
 
 
-def _torchvision(name: str, file: str, resize: int = 256) -> NamedModel:
-    return NamedModel(name, name.partition("@")[0], f"{file}.pth", "imagenet1k", Preprocess((224, 224), resize))
+def _torchvision(
+    name: str, file: str, resize: int = 256, input_size: int = 224, interpolation: str = "bilinear"
+) -> NamedModel:
+    preprocess = Preprocess((input_size, input_size), resize, interpolation=interpolation)
+    return NamedModel(name, name.partition("@")[0], f"{file}.pth", "imagenet1k", preprocess)
 
 
 # From torchvision's weight enumerations (torchvision.models.get_model_weights): a plain name is what they call DEFAULT,
@@ -59,6 +62,23 @@ _TORCHVISION = (
     _torchvision("mobilenet_v3_small", "mobilenet_v3_small-047dcff4"),
     _torchvision("mobilenet_v3_large", "mobilenet_v3_large-5c1a4163", 232),
     _torchvision("mobilenet_v3_large@v1", "mobilenet_v3_large-8738ca79"),
+    _torchvision("mnasnet0_5", "mnasnet0.5_top1_67.823-3ffadce67e"),
+    _torchvision("mnasnet0_75", "mnasnet0_75-7090bc5f", 232),
+    _torchvision("mnasnet1_0", "mnasnet1.0_top1_73.512-f206786ef8"),
+    _torchvision("mnasnet1_3", "mnasnet1_3-a4c69d6f", 232),
+    _torchvision("shufflenet_v2_x0_5", "shufflenetv2_x0.5-f707e7126e"),
+    _torchvision("shufflenet_v2_x1_0", "shufflenetv2_x1-5666bf0f80"),
+    _torchvision("shufflenet_v2_x1_5", "shufflenetv2_x1_5-3c479a10", 232),
+    _torchvision("shufflenet_v2_x2_0", "shufflenetv2_x2_0-8be3c8ee", 232),
+    _torchvision("efficientnet_b0", "efficientnet_b0_rwightman-7f5810bc", 256, 224, "bicubic"),
+    _torchvision("efficientnet_b1", "efficientnet_b1-c27df63c", 255, 240),
+    _torchvision("efficientnet_b1@v1", "efficientnet_b1_rwightman-bac287d4", 256, 240, "bicubic"),
+    _torchvision("efficientnet_b2", "efficientnet_b2_rwightman-c35c1473", 288, 288, "bicubic"),
+    _torchvision("efficientnet_b3", "efficientnet_b3_rwightman-b3899882", 320, 300, "bicubic"),
+    _torchvision("efficientnet_b4", "efficientnet_b4_rwightman-23ab8bcd", 384, 380, "bicubic"),
+    _torchvision("efficientnet_b5", "efficientnet_b5_lukemelas-1a07897c", 456, 456, "bicubic"),
+    _torchvision("efficientnet_b6", "efficientnet_b6_lukemelas-24a108a5", 528, 528, "bicubic"),
+    _torchvision("efficientnet_b7", "efficientnet_b7_lukemelas-c5b4e57e", 600, 600, "bicubic"),
 )
 
 # Trained by examples/train_digits.py, which prepares its pictures like this.
