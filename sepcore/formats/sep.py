@@ -180,7 +180,8 @@ def _array(source: Source, content: NDArray[np.uint8], first: int, tensor: Tenso
         raise source.error(where, "content with the CRC-32 that the manifest gives", "other content (damaged)")
     if tensor.dtype == "bool" and (flat > 1).any():
         raise source.error(where, "0 or 1 in each byte of a bool", "other bytes")
-    return flat.view(np.dtype(tensor.dtype).newbyteorder("<")).reshape(tensor.shape)
+    elements: NDArray[Any] = flat.view(np.dtype(tensor.dtype).newbyteorder("<"))
+    return elements.reshape(tensor.shape)
 
 
 def _little_endian(array: NDArray[Any]) -> NDArray[Any]:
