@@ -1,0 +1,1 @@
+"""Native loops that show what a CPU can do at most: multiply-adds in registers, and reads of memory."""
