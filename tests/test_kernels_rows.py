@@ -59,6 +59,8 @@ def test_every_row_has_a_test(isa: isas.Isa) -> None:
     tested = {
         "pointwise", "depthwise", "depthwise_general", "stem", "conv", "global_average_pool", "elementwise", "layout",
         "chain",  # tests/test_plan_bands.py
+        # In test_kernels_general.py:
+        "strided_copy", "strided_unary", "strided_binary", "window", "resize", "reduce", "softmax", "matmul",
     }  # fmt: skip
     assert {spec.op for spec in registry.rows(isa.name)} == tested
     names = [spec.name for spec in registry.rows(isa.name)]

@@ -198,9 +198,8 @@ def power(e: Emitter, x: Any, y: Any) -> Any:
     result = b.select(b.fcmp_ordered("==", size, infinity), b.select(falls, zero, infinity), result)
     half = b.fmul(y, e.splat_constant(0.5))
     odd = b.fcmp_ordered("!=", floor(e, half), half)
-    of_negative = b.select(
-        b.fcmp_ordered("==", floor(e, y), y), b.select(odd, b.fneg(result), result), e.splat_constant(float("nan"))
-    )
+    unknown = b.select(b.fcmp_ordered("==", size, infinity), result, e.splat_constant(float("nan")))
+    of_negative = b.select(b.fcmp_ordered("==", floor(e, y), y), b.select(odd, b.fneg(result), result), unknown)
     result = b.select(b.fcmp_ordered("<", x, zero), of_negative, result)
     result = b.select(b.fcmp_unordered("uno", x, y), e.splat_constant(float("nan")), result)
     return b.select(b.fcmp_ordered("==", y, zero), one, result)
