@@ -425,6 +425,9 @@ def swellings() -> Iterator[tuple[str, ModelProto]]:
     big = tensor("c0", np.ones(1 << 20, np.float32))
     turned = [node("Neg", [f"c{i}"], [f"c{i + 1}"]) for i in range(5000)]
     yield "five thousand copies of a constant", model([*turned, node("Add", ["x", "c5000"], ["y"])], [big])
+    squared = [node("Mul", [f"c{i}", f"c{i}"], [f"c{i + 1}"]) for i in range(1000)]
+    lengths = [node("Shape", ["x"], ["c0"]), *squared, node("Reshape", ["x", "c1000"], ["y"])]
+    yield "squares of a length", model(lengths)
     matrix = tensor("m", np.ones((1024, 1024), np.float32))
     gemms = [node("Gemm", [f"c{i}", "m"], [f"c{i + 1}"]) for i in range(2000)]
     yield (

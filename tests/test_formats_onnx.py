@@ -331,6 +331,29 @@ def test_axes_of_length_one_are_found_behind_windows(read: Read) -> None:
     np.testing.assert_allclose(run(graph), X.mean((2, 3)), rtol=1e-5, atol=1e-6)
 
 
+def test_channels_are_known_behind_a_shape_that_is_computed(read: Read) -> None:
+    """As in a channel shuffle with open sizes, and the halves that are taken of its result."""
+    nodes = [
+        node("Shape", ["x"], ["s"]),
+        node("Gather", ["s", "0"], ["n"], axis=0),
+        node("Gather", ["s", "1"], ["c"], axis=0),
+        node("Div", ["c", "2"], ["half"]),
+        node("Slice", ["s", "[2]", "[4]", "[0]"], ["hw"]),
+        node("Unsqueeze", ["n", "[0]"], ["n1"]),
+        node("Unsqueeze", ["half", "[0]"], ["half1"]),
+        node("Concat", ["n1", "[2]", "half1", "hw"], ["grouped"], axis=0),
+        node("Reshape", ["x", "grouped"], ["g"]),
+        node("Transpose", ["g"], ["t"], perm=[0, 2, 1, 3, 4]),
+        node("Reshape", ["t", "s"], ["shuffled"]),
+        node("Split", ["shuffled"], ["a", "b"], axis=1, num_outputs=2),
+        node("Sub", ["a", "b"], ["y"]),
+    ]
+    constants = [tensor(text, np.array(json.loads(text))) for text in ("0", "1", "2", "[0]", "[2]", "[4]")]
+    graph = read(model(nodes, constants, shape=("n", 4, "h", "w")))
+    x = np.concatenate([X, X[:, :1]], axis=1)
+    np.testing.assert_array_equal(run(graph, x), x[:, [0, 2]] - x[:, [1, 3]])
+
+
 # What is refused, and how
 
 

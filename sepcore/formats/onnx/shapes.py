@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from sepcore.formats.onnx.elements import elements_of
 from sepcore.formats.onnx.model import MAX_RANK
 from sepcore.formats.onnx.step import Lengths, Operand, UnsupportedError
 from sepcore.ir.graph import Node, Value
@@ -148,12 +149,11 @@ def _target(operands: Sequence[Operand], attrs: Attrs) -> tuple[int | None, ...]
         given: tuple[int, ...] = attrs["shape"]
         return given
     target = operands[1]
-    if target.content is not None and target.content.size <= MAX_RANK:
-        return tuple(int(length) for length in target.content)
+    known = elements_of(target)
     rank = target.shape[0] if target.rank == 1 else None
     if rank is None or rank > MAX_RANK:
         raise UnsupportedError(f"a result of more than {MAX_RANK} axes, or of a number that is not known")
-    return (None,) * rank
+    return (None,) * rank if known is None else known
 
 
 def _reshape(operands: Sequence[Operand], attrs: Attrs) -> Lengths:

@@ -27,6 +27,9 @@ REQUIRED: Any = object()
 Lengths = tuple["int | None", ...]
 """A shape; None is a length that is not known before the network runs."""
 
+Elements = Lengths
+"""The elements of a shape that is itself a value."""
+
 
 @dataclass(frozen=True)
 class Operand:
@@ -38,12 +41,14 @@ class Operand:
     shape : lengths of its axes; the rank is always known.
     dtype : of its elements.
     content : the elements of a constant; None for all else.
+    elements : what is known of the elements of a computed shape.
     """
 
     name: str
     shape: Lengths
     dtype: np.dtype[Any]
     content: Array | None = None
+    elements: Elements | None = None
 
     @property
     def rank(self) -> int:
@@ -83,8 +88,8 @@ class Sink(Protocol):
     def fold(self, node: Node, operands: Sequence[Operand | None]) -> list[Array] | None:
         """The node's outputs, where all its inputs are constants and it is cheap enough to compute them now."""
 
-    def infer(self, node: Node, operands: Sequence[Operand | None]) -> list[tuple[Lengths, np.dtype[Any]]]:
-        """Shape, as far as it is known, and dtype of the node's outputs."""
+    def infer(self, node: Node, operands: Sequence[Operand | None]) -> list[Operand]:
+        """What is known of the node's outputs."""
 
 
 class Step:
@@ -260,7 +265,7 @@ class Step:
         node = Node(op, name, inputs, names, attrs, self.node.source)
         try:
             known = self._sink.infer(node, operands)
-            if any(len(shape) > MAX_RANK for shape, _ in known):
+            if any(operand.rank > MAX_RANK for operand in known):
                 raise UnsupportedError(f"more than {MAX_RANK} axes")
             arrays = self._sink.fold(node, operands)
         except GraphError as error:
@@ -268,7 +273,7 @@ class Step:
         if arrays is not None:
             return [self._sink.constant(name, array) for name, array in zip(names, arrays)]
         self.made.append(node)
-        return [Operand(name, shape, dtype) for name, (shape, dtype) in zip(names, known)]
+        return known
 
     def cast(self, operand: Operand, dtype: Any) -> Operand:
         """``operand`` as ``dtype``."""

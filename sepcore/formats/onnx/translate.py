@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
-from typing import Any
 
 import numpy as np
 
 from sepcore.errors import FormatError, UnsupportedModelError
+from sepcore.formats.onnx.elements import known_elements
 from sepcore.formats.onnx.model import DEFAULT_DOMAIN, OnnxModel, OnnxNode, Unreadable, shown
 from sepcore.formats.onnx.ops import OPERATORS, refusal
 from sepcore.formats.onnx.shapes import partial_shapes
-from sepcore.formats.onnx.step import Lengths, Lost, LostInputError, Operand, Step, UnsupportedError
+from sepcore.formats.onnx.step import Lost, LostInputError, Operand, Step, UnsupportedError
 from sepcore.ir.graph import Array, Graph, Node, Value, frozen, rebuilt
 from sepcore.ir.reference import called, evaluate
 
@@ -192,6 +192,8 @@ class _Translation:
         self._foldable -= size
         return evaluate(call, arrays, tensors)
 
-    def infer(self, node: Node, operands: Sequence[Operand | None]) -> list[tuple[Lengths, np.dtype[Any]]]:
-        """Shape, as far as it is known, and dtype of the node's outputs."""
-        return partial_shapes(node.op, operands, node.attrs)
+    def infer(self, node: Node, operands: Sequence[Operand | None]) -> list[Operand]:
+        """What is known of the node's outputs."""
+        tensors = partial_shapes(node.op, operands, node.attrs)
+        elements = known_elements(node.op, operands, node.attrs)
+        return [Operand(name, shape, dtype, elements=elements) for name, (shape, dtype) in zip(node.outputs, tensors)]
