@@ -1,0 +1,143 @@
+"""Times every step of a network's program by itself, through the pool that runs it; it must not plan or change any."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepcore.api import Model
+from sepcore.bench.measure import time_sequence
+from sepcore.compile import kernels_for
+from sepcore.kernels import isa as isas
+from sepcore.kernels import registry, step
+from sepcore.kernels.runtime import layout
+from sepcore.plan.program import Program, Step
+from sepcore.runtime.context import Context
+from sepcore.runtime.pool import WALK_IMAGES, Pool, shared_pool
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A step of the program and the time it takes.
+
+    Attributes
+    ----------
+    name : the graph node it comes from.
+    kernel : registry name; for a chain the kernels of its rows, each once, behind it.
+    macs : multiply-adds.
+    nanoseconds : median, with what one call of the pool costs, some hundred nanoseconds to microseconds.
+    """
+
+    name: str
+    kernel: str
+    tiles: int
+    macs: int
+    nanoseconds: int
+
+    @property
+    def gflops(self) -> float:
+        """10^9 operations per second, a multiply-add counted as two."""
+        return 2 * self.macs / max(1, self.nanoseconds)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The layers of a network for one image.
+
+    Attributes
+    ----------
+    whole_nanoseconds : median of one call that runs all steps.
+    fma_gflops : the measured peak of one thread.
+    """
+
+    model: str
+    isa: str
+    threads: int
+    shapes: tuple[tuple[int, ...], ...]
+    layers: tuple[Layer, ...]
+    whole_nanoseconds: int
+    fma_gflops: float
+
+    @property
+    def peak(self) -> float:
+        """GFLOP/s that all threads together could reach."""
+        return self.fma_gflops * self.threads
+
+
+def profile_model(model: Model, name: str, input_size: int | None, passes: int, fma_gflops: float) -> Profile:
+    """Time every step for one image, in passes over all of them so that each finds the caches as in a real run.
+
+    Parameters
+    ----------
+    input_size : side of square inputs, where the network takes any; default: the model's own size.
+    fma_gflops : the peak of one thread, see ``sepcore.bench.limits``.
+
+    Raises
+    ------
+    InputError : the network does not take inputs of this size.
+    """
+    shapes = input_shapes(model, 1, input_size)
+    program = model.program(*shapes)
+    pool = shared_pool(isas.by_name(model.isa))
+    rng = np.random.default_rng(0)
+    inputs = [rng.standard_normal(shape, np.float32) for shape in shapes]
+    outputs = [np.empty(spec.shape, np.float32) for spec in program.outputs]
+    context = _context(program, pool, inputs, outputs)
+    whole = partial(pool.run, context.request, program.threads)
+    calls: list[Callable[[], object]] = [whole]
+    requests = [_request(context, i) for i in range(len(program.steps))]
+    calls += [partial(pool.run, ctypes.addressof(request), program.threads) for request in requests]
+    whole_time, *times = time_sequence(calls, passes)
+    layers = tuple(
+        Layer(s.node, _kernels(s), s.tiles, s.macs, time) for s, time in zip(program.steps, times, strict=True)
+    )
+    return Profile(name, program.isa, program.threads, shapes, layers, whole_time, fma_gflops)
+
+
+def input_shapes(model: Model, batch: int, input_size: int | None) -> tuple[tuple[int, ...], ...]:
+    """Shapes to run a model with: lengths it leaves open are those of its pictures, or ``input_size``."""
+    picture = model.preprocess.input_size if input_size is None else (input_size, input_size)
+    shapes = []
+    for value in model.inputs:
+        sizes: list[int] = []
+        for axis, length in enumerate(value.shape):
+            # Height and width of an image; other open lengths have no usual value.
+            is_side = len(value.shape) == 4 and axis >= 2
+            if axis == 0:
+                sizes.append(batch)
+            elif is_side and (input_size is not None or not isinstance(length, int)):
+                sizes.append(picture[axis - 2])
+            else:
+                sizes.append(length if isinstance(length, int) else 1)
+        shapes.append(tuple(sizes))
+    return tuple(shapes)
+
+
+def _context(
+    program: Program, pool: Pool, inputs: list[NDArray[np.float32]], outputs: list[NDArray[np.float32]]
+) -> Context:
+    rows = [registry.find(name) for name in program.kernels()]
+    addresses = dict(kernels_for(rows, program.isa))
+    addresses[WALK_IMAGES] = pool.walk_images_address
+    context = Context(program, addresses, WALK_IMAGES)
+    context.point_at([a.ctypes.data for a in inputs], [a.ctypes.data for a in outputs])
+    return context
+
+
+def _request(context: Context, index: int) -> ctypes.Array[ctypes.c_int64]:
+    """A copy of the context's request that runs one step of its table."""
+    words = ctypes.c_int64 * layout.REQUEST_WORDS
+    request = words(*words.from_address(context.request))
+    request[layout.PROGRAM] += index * step.STEP_BYTES
+    request[layout.STEPS] = 1
+    return request
+
+
+def _kernels(row: Step) -> str:
+    inner = dict.fromkeys(part.kernel for run in row.chain for part in run)
+    return f"{row.kernel}: {', '.join(inner)}" if inner else row.kernel
