@@ -60,7 +60,8 @@ def _profile_table(profile: Profile) -> str:
     rows = [
         [
             layer.name, _short(layer.kernel, profile.isa), f"{layer.nanoseconds / 1e3:.1f}",
-            percent(layer.nanoseconds, total), f"{layer.macs / 1e6:.2f}", f"{layer.gflops:.1f}", percent(layer.gflops, profile.peak),
+            percent(layer.nanoseconds, total), f"{layer.macs / 1e6:.2f}",
+            f"{layer.gflops:.1f}", percent(layer.gflops, profile.peak),
         ]
         for layer in profile.layers
     ]  # fmt: skip
