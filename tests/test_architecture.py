@@ -23,6 +23,7 @@ _ORDER = (
     {"runtime"},
     {"quantize", "hub"},
     {"api"},
+    {"inspection", "verification"},
     {"bench", "integrations", "cli", "export"},
 )
 _RANK = {name: rank for rank, names in enumerate(_ORDER) for name in names}

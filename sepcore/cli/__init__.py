@@ -24,7 +24,7 @@ EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE
 
 # A command ``x`` is the attribute ``x`` of the module sepcore.cli.x.
-COMMANDS = ("infer", "convert", "models", "doctor")
+COMMANDS = ("infer", "inspect", "convert", "models", "doctor")
 
 
 class _Commands(click.Group):
