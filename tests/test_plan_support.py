@@ -47,6 +47,10 @@ MIXING: dict[str, Callable[[GraphBuilder, str], str]] = {
     "images by images": lambda b, x: b.add(
         "matmul", [b.add("flatten", [x]), b.add("transpose", [b.add("flatten", [x])], perm=(1, 0))]
     ),
+    "images folded into rows that move": lambda b, x: b.add(
+        "reshape", [b.add("transpose", [b.add("reshape", [x], shape=(-1, 6))], perm=(1, 0))], shape=(-1, 12)
+    ),
+    "images summed over": lambda b, x: b.add("matmul", [b.constant("c", weights(3, 1)), b.add("flatten", [x])]),
     "images aligned with channels": lambda b, x: b.add("add", [x, b.add("reduce_mean", [x], axes=(1,))]),
 }
 
@@ -61,6 +65,20 @@ def test_images_that_mix_run_alone_only(name: str) -> None:
     np.testing.assert_allclose(session(one), run_reference(graph, {"x": one})[0], rtol=1e-5, atol=1e-6)
     with pytest.raises(UnsupportedModelError, match="2 images in one call"):
         session(weights(2, 2, 6))
+
+
+def test_images_may_leave_the_first_axis_and_come_back() -> None:
+    """Self-attention as it is usually written: queries, keys and values by one layer, taken apart along axis 0."""
+    b = GraphBuilder("attention")
+    x = b.add("linear", [b.input("x", ("n", 5, 8)), b.constant("w", weights(24, 8))])
+    x = b.add("transpose", [b.add("reshape", [x], shape=(-1, 5, 3, 2, 4))], perm=(2, 0, 3, 1, 4))
+    parts = b.add_multi("split", [x], 3, axis=0, sizes=(1, 1, 1))
+    q, k, v = (b.add("squeeze", [part], axes=(0,)) for part in parts)
+    scores = b.add("softmax", [b.add("matmul", [q, b.add("transpose", [k], perm=(0, 1, 3, 2))])], axis=-1)
+    y = b.add("transpose", [b.add("matmul", [scores, v])], perm=(0, 2, 1, 3))
+    graph = run_passes(b.build([b.add("reshape", [y], shape=(-1, 5, 8))]), verify=True)
+    x = weights(3, 5, 8)
+    np.testing.assert_allclose(Session(graph)(x), run_reference(graph, {"x": x})[0], rtol=1e-4, atol=1e-5)
 
 
 def test_parts_of_images_may_share_the_first_axis() -> None:

@@ -1,4 +1,4 @@
-"""What a graph holds that cannot be planned, all of it at once: operators, dtypes, shapes, and images that mix.
+"""What a graph holds that cannot be planned, all of it at once: operators, dtypes, shapes.
 
 It must not plan.
 """
@@ -9,9 +9,8 @@ from collections.abc import Mapping, Set
 
 import numpy as np
 
-from sepcore.errors import GraphError
 from sepcore.ir.graph import Graph, Node, Value
-from sepcore.ir.infer import calls, infer_shapes
+from sepcore.ir.infer import infer_shapes
 from sepcore.ir.ops.operator import shape_text
 
 _WITH_WEIGHTS = frozenset({"conv2d", "conv_transpose2d", "linear"})
@@ -28,7 +27,7 @@ def unsupported(graph: Graph, planned: Set[str]) -> list[str]:
     for node in graph.nodes:
         reason = _reason(graph, node, values, planned)
         if reason:
-            found.append(f"{_named(node)}: {reason}")
+            found.append(f"{named(node)}: {reason}")
     return found
 
 
@@ -36,7 +35,7 @@ def _is_input(value: Value) -> bool:
     return value.dtype == _FLOAT32 and len(value.shape) > 0
 
 
-def _named(node: Node) -> str:
+def named(node: Node) -> str:
     return f"{node.op} {node.name!r}{f' ({node.source})' if node.source else ''}"
 
 
@@ -57,55 +56,3 @@ def _reason(graph: Graph, node: Node, values: Mapping[str, Value], planned: Set[
         if len(pads) != 4 or shape[0] != 1 or any(map(any, pads[:2])):
             return f"mode {node.attrs['mode']!r} with pads {pads}: only height and width of a map can be padded so"
     return ""
-
-
-def mixed_images(graph: Graph, shapes: Mapping[str, tuple[int, ...]], batch: int) -> list[str]:
-    """One line for every node whose result for an image depends on the other images of its batch.
-
-    Programs are planned for one image and repeated for the others, so such a graph runs on one image at a time.
-
-    Parameters
-    ----------
-    graph : not specialised; ``shapes`` of its inputs for one image.
-    """
-    many = {name: (batch, *shape[1:]) for name, shape in shapes.items()}
-    try:
-        one = infer_shapes(graph, shapes)
-        found = []
-        dependent = {value.name for value in graph.inputs}
-        for call, outputs in calls(graph, many):
-            if call.node.op == "shape" or dependent.isdisjoint(call.node.inputs):
-                continue
-            dependent.update(call.node.outputs)
-            scaled = all(_scaled(one[value.name].shape, batch) == value.shape for value in outputs)
-            if not scaled or _mixes(call.operator.static(call, outputs), dependent, one):
-                found.append(f"{_named(call.node)}: it mixes the images of a batch")
-    except GraphError as error:
-        return [f"its shapes do not fit several images: {error}"]
-    return found
-
-
-def _scaled(shape: tuple[int | str, ...], batch: int) -> tuple[int, ...]:
-    lengths = tuple(int(length) for length in shape)
-    return (lengths[0] * batch, *lengths[1:]) if lengths else ()
-
-
-def _mixes(node: Node, dependent: Set[str], one: Mapping[str, Value]) -> bool:
-    """Whether a node whose output grows with the batch still takes one image's elements for another's."""
-    attrs = node.attrs
-    if node.op in ("concat", "split", "softmax", "log_softmax", "gather"):
-        return bool(attrs["axis"] == 0)
-    if node.op.startswith("reduce_"):
-        return 0 in attrs["axes"]
-    if node.op == "slice":
-        return bool(attrs["starts"][0] != 0 or attrs["steps"][0] != 1)
-    if node.op == "transpose":
-        return bool(attrs["perm"][0] != 0)
-    if node.op == "pad":
-        return any(attrs["pads"][0])
-    # Operands that broadcast are aligned at their last axis: a shorter one has its images along another.
-    computed = [name for name in node.inputs if name in dependent]
-    rank = len(one[node.outputs[0]].shape)
-    if node.op == "matmul":
-        return any(len(one[name].shape) < (3 if name == node.inputs[1] else rank) for name in computed)
-    return len(computed) > 1 and any(len(one[name].shape) < rank for name in computed)
