@@ -194,13 +194,21 @@ def _finite(text: str) -> float:
     return number
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Field:
     """One value of the manifest and where it stands; handed out only once it has the type that is asked for."""
 
     path: str
-    where: str
+    key: str | int
     value: Any
+    within: _Field | None = None
+
+    @property
+    def where(self) -> str:
+        """The way to this value, for messages; not kept, as a manifest has thousands of values."""
+        if self.within is None:
+            return str(self.key)
+        return self.within.where + (f"[{self.key}]" if isinstance(self.key, int) else f".{self.key[:80]}")
 
     def error(self, expected: str, found: str | None = None) -> FormatError:
         return FormatError(self.path, self.where, expected, shown(self.value) if found is None else found)
@@ -210,12 +218,12 @@ class _Field:
         if not isinstance(self.value, dict) or self.value.keys() != set(names):
             found = f"an object of {', '.join(self.value)}"[:200] if isinstance(self.value, dict) else None
             raise self.error(f"an object of {', '.join(names)}", found)
-        return tuple(_Field(self.path, f"{self.where}.{name}", self.value[name]) for name in names)
+        return tuple(_Field(self.path, name, self.value[name], self) for name in names)
 
     def elements(self, count: int | None = None) -> list[_Field]:
         if not isinstance(self.value, list) or (count is not None and len(self.value) != count):
             raise self.error("an array" if count is None else f"an array of {count}")
-        return [_Field(self.path, f"{self.where}[{i}]", item) for i, item in enumerate(self.value)]
+        return [_Field(self.path, i, item, self) for i, item in enumerate(self.value)]
 
     def text(self) -> str:
         if not isinstance(self.value, str) or len(self.value) > MAX_TEXT:
@@ -277,7 +285,7 @@ def _node(field: _Field) -> Node:
         name.name(),
         inputs.texts(),
         outputs.texts(),
-        {key: _attribute(_Field(field.path, f"{attrs.where}.{key[:80]}", item)) for key, item in attrs.value.items()},
+        {key: _attribute(_Field(field.path, key, item, attrs)) for key, item in attrs.value.items()},
         source.text(),
     )
 
