@@ -274,6 +274,14 @@ def parts(b: GraphBuilder, x: str) -> Sequence[str]:
     return [b.add("relu", [first]), b.add("sigmoid", [second]), b.add("neg", [y])]
 
 
+@case("the end of a large map", 3, 64, 64)
+def end_of_map(b: GraphBuilder, x: str) -> str:
+    """Layers that are fused by bands must not take a part of a map for the whole."""
+    x = b.add("slice", [mapped(b, x, 3, 64)], axes=(1,), starts=(32,), ends=(64,))
+    x = b.add("conv2d", [x, b.constant("dw", weights(32, 1, 3, 3))], padding=(1, 1, 1, 1), groups=32)
+    return mapped(b, x, 32, 8)
+
+
 @case("another name of a vector that is written in place", 6, 4, 4)
 def renamed_vector(b: GraphBuilder, x: str) -> str:
     y = b.add("reduce_mean", [mapped(b, x, 6)], axes=(2, 3), keepdims=True)

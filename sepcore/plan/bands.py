@@ -117,8 +117,8 @@ def _chain_from(drafts: Sequence[Draft], i: int, readers: dict[int, int]) -> _Ch
     first = _layer(drafts[i], _read_as(drafts[i + 1]) if i + 1 < len(drafts) else None)
     layers = [first] if first else []
     for draft in drafts[i + 1 :] if first else ():
-        made = layers[-1].draft.operands[words.OUT][0]
-        only_reader = draft.operands[words.X][0] == made and readers.get(made.id) == 1
+        made, _ = place = layers[-1].draft.operands[words.OUT]
+        only_reader = draft.operands[words.X] == place and readers.get(made.id) == 1
         shape = layers[-1].out_height, layers[-1].width
         layer = _layer(draft, shape) if only_reader and made.size >= _LEAST_BYTES else None
         if layer is None or draft.kernel.op == "stem" or _Chain.of([*layers, layer], 2).bytes > _CACHE_BYTES:
