@@ -92,6 +92,7 @@ def serve(connection: Connection, engine: str, path: str, threads: int, shape: t
 def _loaded(engine: str, path: str, threads: int, shape: tuple[int, ...]) -> tuple[Any, tuple[str, str]]:
     """A call without arguments, and the engine's precision and version."""
     from functools import partial
+    from importlib import import_module
     from importlib.metadata import PackageNotFoundError, version
 
     import numpy as np
@@ -106,8 +107,8 @@ def _loaded(engine: str, path: str, threads: int, shape: tuple[int, ...]) -> tup
         run()
     try:
         release = version(kind.distribution)
-    except PackageNotFoundError:
-        release = "of no stated version"
+    except PackageNotFoundError:  # run from a checkout
+        release = str(import_module(kind.package).__version__)
     return run, (loaded.precision, release)
 
 

@@ -1,0 +1,232 @@
+"""Measuring: turns, summaries, limits, who is skipped; clocks and runtimes are fake, so that every figure is known."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sepcore.bench import compare as comparing
+from sepcore.bench.compare import Case, compare, engine_files, why_skipped
+from sepcore.bench.engines import ENGINES, PEERS
+from sepcore.bench.limits import best_rate, cache_sizes, measure_bandwidth, measure_peak, working_sets
+from sepcore.bench.measure import Times, take_turns, time_sequence
+from sepcore.bench.worker import EngineFailed, Worker
+from sepcore.compile import kernels_for
+from sepcore.errors import OptionError
+from sepcore.kernels import isa as isas
+from sepcore.kernels.limits import rows
+from sepcore.runtime.session import chosen_isa
+
+
+class FakeClock:
+    """Time passes only when something is called."""
+
+    def __init__(self) -> None:
+        self.now = 0
+
+    def __call__(self) -> int:
+        return self.now
+
+    def taking(self, *nanoseconds: int) -> Callable[[], None]:
+        """A call that takes these times, one after another, over and over."""
+        times = itertools.cycle(nanoseconds)
+
+        def call() -> None:
+            self.now += next(times)
+
+        return call
+
+
+class FakeEngine:
+    """Loaded at once; every call takes ``milliseconds``; fails in the round ``fails_in``."""
+
+    precision, version = "float32", "1.2"
+
+    def __init__(self, name: str, log: list[str], milliseconds: float, fails_in: int | None = None) -> None:
+        self.name, self.log, self.fails_in = name, log, fails_in
+        self.nanoseconds = int(milliseconds * 1e6)
+        self.rounds = 0
+        self.closed = False
+
+    def round(self, runs: int) -> list[int]:
+        self.rounds += 1
+        if self.rounds == self.fails_in:
+            raise EngineFailed("out of luck")
+        self.log.append(self.name)
+        return [self.nanoseconds] * runs
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_engines_take_turns_and_each_is_first_once() -> None:
+    log: list[str] = []
+    found = take_turns({n: FakeEngine(n, log, 1) for n in "abc"}, runs=7, rounds=3)
+    assert "".join(log) == "abcbcacab"
+    assert {name: len(times) for name, times in found.items()} == {"a": 9, "b": 9, "c": 9}
+
+
+def test_times_are_summed_up_in_milliseconds() -> None:
+    times = Times.of([n * 1_000_000 for n in range(101, 0, -1)])
+    assert times == Times(runs=101, median=51.0, least=1.0, p90=91.0, p99=100.0)
+
+
+def test_sequence_gives_medians_and_does_not_count_the_first_pass() -> None:
+    clock = FakeClock()
+    # The first time of each is that of the pass that warms up.
+    calls = [clock.taking(900, 10, 30, 20), clock.taking(1, 7, 5, 9)]
+    assert time_sequence(calls, 3, clock) == [20, 7]
+
+
+def test_sequence_makes_the_calls_in_order_every_pass() -> None:
+    made: list[str] = []
+    time_sequence([lambda: made.append("a"), lambda: made.append("b")], 2)
+    assert "".join(made) == "ababab"
+
+
+def test_best_rate_is_that_of_the_fastest_repeat() -> None:
+    clock = FakeClock()
+    slowness = itertools.cycle((3, 1, 2))
+
+    def call(count: int) -> None:
+        clock.now += 1000 * count * next(slowness)
+
+    assert best_rate(call, clock) == pytest.approx(1e6)  # 1 us an iteration
+
+
+@pytest.mark.parametrize("isa", isas.available(), ids=lambda isa: isa.name)
+def test_peak_loop_multiplies_and_adds_in_every_lane(isa: isas.Isa) -> None:
+    spec = rows.fma_peak_row(isa.name)
+    call = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 3)(
+        kernels_for([spec], isa.name, registry=rows.__name__)[spec.name]
+    )
+    constants, count = np.array([0.5, 3.0], np.float32), 5
+    result = np.full(rows.result_bytes(isa) // 4, np.nan, np.float32)
+    call(count, constants.ctypes.data, result.ctypes.data)
+    # After n of x -> x/2 + 3: 6 + (x - 6) / 2^n, exact in float32 for these.
+    starts = np.repeat(np.arange(rows.fma_sums(isa)), isa.lanes)
+    np.testing.assert_array_equal(result, (6 + (starts - 6) / 2**count).astype(np.float32))
+
+
+@pytest.mark.parametrize("isa", isas.available(), ids=lambda isa: isa.name)
+def test_read_loop_reads_every_byte_every_pass(isa: isas.Isa) -> None:
+    spec = rows.read_memory_row(isa.name)
+    call = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)(
+        kernels_for([spec], isa.name, registry=rows.__name__)[spec.name]
+    )
+    memory = np.arange(6 * rows.read_bytes(isa) // 4, dtype=np.float32)
+    result = np.zeros(rows.result_bytes(isa) // 4, np.float32)
+    call(memory.ctypes.data, memory.nbytes, 3, result.ctypes.data)
+    assert result.sum(dtype=np.float64) == 3 * memory.sum(dtype=np.float64)
+
+
+def test_limits_of_this_machine_are_positive() -> None:
+    isa = isas.by_name(chosen_isa().name)
+    assert measure_peak(isa) > 0
+    found = measure_bandwidth(isa, "L1", 16384)
+    assert (found.level, found.size) == ("L1", 16384)
+    assert found.gigabytes_per_second > 0
+
+
+def test_cache_sizes_are_those_of_the_data_caches(tmp_path: Path) -> None:
+    for i, (kind, level, size) in enumerate(
+        [("Data", "1", "48K"), ("Instruction", "1", "32K"), ("Unified", "2", "1024K"), ("Unified", "3", "32768K")]
+    ):
+        folder = tmp_path / f"index{i}"
+        folder.mkdir()
+        for name, text in (("type", kind), ("level", level), ("size", size)):
+            (folder / name).write_text(text + "\n")
+    found = cache_sizes(tmp_path)
+    assert found == {"L1": 48 << 10, "L2": 1 << 20, "L3": 32 << 20}
+    assert working_sets(found) == [("L1", 24 << 10), ("L2", 512 << 10), ("L3", 4 << 20), ("memory", 128 << 20)]
+
+
+def test_cache_sizes_that_nothing_tells_are_usual_ones(tmp_path: Path) -> None:
+    assert list(cache_sizes(tmp_path)) == ["L1", "L2", "L3"]
+
+
+def test_peers_take_files_of_the_models_stem_unless_told() -> None:
+    files = engine_files("nets/v2.pth", ["litert", "openvino", "ncnn", "torch"], {"litert": "other.tflite"})
+    assert files == {
+        "sepcore": "nets/v2.pth",
+        "litert": "other.tflite",
+        "openvino": "nets/v2.onnx",
+        "ncnn": "nets/v2.param",
+        "torch": "nets/v2.pt2",
+    }
+
+
+def test_unknown_peers_are_refused() -> None:
+    with pytest.raises(OptionError, match="found 'tvm'"):
+        engine_files("a.onnx", ["tvm"], {})
+    with pytest.raises(OptionError, match=r"peer-file: expected one of torch, found 'ncnn'"):
+        engine_files("a.onnx", ["torch"], {"ncnn": "a.param"})
+
+
+def test_every_engine_says_what_it_is() -> None:
+    assert {e.name for e in PEERS.values()} == {"litert", "onnxruntime", "openvino", "ncnn", "torch"}
+    assert all(name == e.name and e.package and e.distribution for name, e in ENGINES.items())
+
+
+def test_peer_that_is_not_installed_or_has_no_file_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(comparing, "find_spec", lambda package: None)
+    assert why_skipped("litert", "x.tflite") == "not installed (pip install ai-edge-litert)"
+    monkeypatch.setattr(comparing, "find_spec", lambda package: object())
+    missing = str(tmp_path / "x.tflite")
+    assert why_skipped("litert", missing) == f"no file {missing}; name one with --peer-file litert=PATH"
+    Path(missing).touch()
+    assert why_skipped("litert", missing) is None
+    assert why_skipped("sepcore", "a name of a model") is None
+
+
+def test_comparison_relates_every_engine_to_the_best_and_names_who_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparing, "why_skipped", lambda engine, path: "not here" if engine == "torch" else None)
+    log: list[str] = []
+    engines = {
+        "sepcore": FakeEngine("sepcore", log, 2.0),
+        "litert": FakeEngine("litert", log, 3.0),
+        "ncnn": FakeEngine("ncnn", log, 1.0, fails_in=2),
+    }
+
+    def start(engine: str, path: str, threads: int, shape: tuple[int, ...]) -> FakeEngine:
+        if engine == "openvino":
+            raise EngineFailed("cannot read it")
+        assert (path, threads, shape) == (f"file of {engine}", 2, (4, 3, 8, 8))
+        return engines[engine]
+
+    files = {name: f"file of {name}" for name in ("sepcore", "litert", "openvino", "ncnn", "torch")}
+    # 50 M multiply-adds an image, 4 images in 2 ms: 200 GFLOP/s of 2 threads' 250.
+    entries, skipped = compare(files, Case(2, (4, 3, 8, 8)), 50_000_000, 125.0, 6, 3, start)
+    assert [(e.engine, e.version, e.threads, e.batch, e.times.runs) for e in entries] == [
+        ("sepcore", "1.2", 2, 4, 6),
+        ("litert", "1.2", 2, 4, 6),
+    ]
+    ours, theirs = entries
+    assert (ours.times.median, ours.ratio, theirs.ratio) == (2.0, 1.0, 1.5)
+    assert ours.images_per_second == pytest.approx(2000)
+    assert ours.peak_share == pytest.approx(0.8)
+    reasons = {s.engine: s.reason for s in skipped}
+    assert reasons == {"openvino": "cannot read it", "torch": "not here", "ncnn": "out of luck"}
+    assert all(engine.closed for engine in engines.values())
+
+
+def test_worker_times_the_package_in_a_process_of_its_own() -> None:
+    worker = Worker("sepcore", "digits", 1, (2, 3, 32, 32))
+    try:
+        assert worker.precision == "float32"
+        assert worker.version
+        times = worker.round(5)
+        assert len(times) == 5
+        assert min(times) > 0
+    finally:
+        worker.close()
+
+
+def test_worker_gives_the_reason_where_it_cannot_load(tmp_path: Path) -> None:
+    with pytest.raises(EngineFailed, match=r"FileNotFoundError: .*gone\.onnx"):
+        Worker("sepcore", str(tmp_path / "gone.onnx"), 1, (1, 3, 32, 32))
