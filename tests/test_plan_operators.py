@@ -274,12 +274,15 @@ def parts(b: GraphBuilder, x: str) -> Sequence[str]:
     return [b.add("relu", [first]), b.add("sigmoid", [second]), b.add("neg", [y])]
 
 
-@case("the end of a large map", 3, 64, 64)
-def end_of_map(b: GraphBuilder, x: str) -> str:
-    """Layers that are fused by bands must not take a part of a map for the whole."""
-    x = b.add("slice", [mapped(b, x, 3, 64)], axes=(1,), starts=(32,), ends=(64,))
-    x = b.add("conv2d", [x, b.constant("dw", weights(32, 1, 3, 3))], padding=(1, 1, 1, 1), groups=32)
-    return mapped(b, x, 32, 8)
+for first, end in ((32, 64), (0, 32), (0, 24)):
+
+    @case(f"channels {first} ... {end} of a large map", 3, 64, 64)
+    def part_of_map(b: GraphBuilder, x: str, first: int = first, end: int = end) -> str:
+        """Layers that are fused by bands must not take a part of a map for the whole."""
+        x = b.add("slice", [mapped(b, x, 3, 64)], axes=(1,), starts=(first,), ends=(end,))
+        kept = end - first
+        x = b.add("conv2d", [x, b.constant("dw", weights(kept, 1, 3, 3))], padding=(1, 1, 1, 1), groups=kept)
+        return mapped(b, x, kept, 8)
 
 
 @case("another name of a vector that is written in place", 6, 4, 4)
