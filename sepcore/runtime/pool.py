@@ -79,7 +79,7 @@ class Pool:
         ----------
         request : address of its words, see ``sepcore.kernels.runtime.layout``. It, the program and the thread blocks
             belong to this call until it returns.
-        threads : how many may share the run, this one included; at most what the request says. Fewer do where other
+        threads : what the request says of them: how many may share the run, this one included. Fewer do where other
             calls are in flight, where workers could not be started, and after runs that workers made slower.
         """
         if threads > 1:
