@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -63,17 +64,22 @@ def test_profile_runs_the_steps_it_times(monkeypatch: pytest.MonkeyPatch) -> Non
 
     from sepcore.bench import profile as profiling
 
-    kept = []
-    monkeypatch.setattr(profiling, "time_sequence", _run_each_but_the_whole)
+    kept: list[Any] = []
     context = profiling._context
-    monkeypatch.setattr(profiling, "_context", lambda *a: kept.append(a[2:]) or context(*a))
+
+    def keep(program: Any, pool: Any, *arrays: Any) -> Any:
+        kept.append(arrays)
+        return context(program, pool, *arrays)
+
+    monkeypatch.setattr(profiling, "time_sequence", _run_each_but_the_whole)
+    monkeypatch.setattr(profiling, "_context", keep)
     model = sepcore.load("digits", num_threads=2)
     profile_model(model, "digits", None, 1, 100.0)
     (((x,), (y,)),) = kept
     np.testing.assert_array_equal(y, model(x))
 
 
-def _run_each_but_the_whole(calls: list, passes: int) -> list[int]:  # type: ignore[type-arg]
+def _run_each_but_the_whole(calls: list[Any], passes: int) -> list[int]:
     for call in calls[1:]:
         call()
     return [1] * len(calls)

@@ -160,12 +160,15 @@ class Ncnn(Engine):
         self._input, self._output = self._net.input_names()[0], self._net.output_names()[0]
 
     def prepare(self, x: Array) -> Any:
-        return self._ncnn.Mat(x[0])
+        return self._ncnn.Mat(x[0]).clone()  # a Mat of an array does not keep it alive
 
     def run(self, x: Any) -> Any:
         extractor = self._net.create_extractor()
-        extractor.input(self._input, x)
-        return extractor.extract(self._output)
+        refused = extractor.input(self._input, x)
+        failed, output = extractor.extract(self._output)
+        if refused or failed:
+            raise OptionError(f"ncnn cannot run the network on an input of {x.c}x{x.h}x{x.w}")
+        return output
 
 
 class Torch(Engine):
