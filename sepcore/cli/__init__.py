@@ -1,6 +1,7 @@
 """The command ``sepcore``: names its subcommands and turns errors into exit codes; imports a command when it is called.
 
-Exit codes: 0 all well, 1 some pictures failed, 2 wrong usage, 3 the model cannot be loaded or run, 130 interrupted.
+Exit codes: 0 all well, 1 some pictures failed or numbers differ, 2 wrong usage, 3 the model cannot be loaded or run,
+130 interrupted.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from sepcore.errors import OptionError, SepcoreError
 
 EXIT_PICTURES_FAILED = 1
 EXIT_RESULTS = 1
+EXIT_DIFFERENT = 1
 EXIT_USAGE = 2
 EXIT_MODEL = 3
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE
 
 # A command ``x`` is the attribute ``x`` of the module sepcore.cli.x.
-COMMANDS = ("infer", "inspect", "convert", "models", "doctor")
+COMMANDS = ("infer", "inspect", "verify", "convert", "models", "doctor")
 
 
 class _Commands(click.Group):

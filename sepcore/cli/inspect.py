@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import click
 
 from sepcore.cli import EXIT_MODEL, complain, printable
 from sepcore.cli.infer import infer
+from sepcore.cli.tables import table
 
 if TYPE_CHECKING:
     from sepcore.inspection import Opened, Plan, SeparableBlock
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from sepcore.plan.program import Step
 
 _AS_INFER = ("arch", "activation", "leaky_slope", "padding", "bn_eps", "input_size")
-_NUMBER = re.compile(r"[0-9][0-9,.]*x?")
 _STAGES = ("file", "graph", "fused", "plan")
 
 
@@ -66,7 +65,7 @@ def _file(file: str, layout: str, chosen: dict[str, Any]) -> str:
         return json.dumps({"format": kind, "entries": [asdict(entry) for entry in entries]}, indent=1)
     lines = [(e.name, e.dtype or "", "" if e.shape is None else _shape(e.shape), f"{e.bytes:,}") for e in entries]
     total = (f"{len(entries)} entries", "", "", f"{sum(entry.bytes for entry in entries):,}")
-    return f"format: {kind}\n\n" + _table(("name", "dtype", "shape", "bytes"), [*lines, total])
+    return f"format: {kind}\n\n" + table(("name", "dtype", "shape", "bytes"), [*lines, total])
 
 
 def _network(file: str, stage: str | None, layout: str, chosen: dict[str, Any]) -> str:
@@ -95,7 +94,7 @@ def _network(file: str, stage: str | None, layout: str, chosen: dict[str, Any]) 
     if plan is not None:
         parts.append(_memory(plan))
         if stage == "plan":
-            parts.append(_table(("kernel", "runs per", "tiles", "MACs", "node"), list(_steps(plan))))
+            parts.append(table(("kernel", "runs per", "tiles", "MACs", "node"), list(_steps(plan))))
     return "\n".join(parts)
 
 
@@ -147,7 +146,7 @@ def _blocks(blocks: Sequence[SeparableBlock]) -> str:
     total = (f"{len(blocks)} blocks", "", "", "", f"{parameters:,}", f"{macs:,}", f"{dense_parameters:,}",
              f"{dense_macs:,}", f"{dense_macs / macs:.1f}x")  # fmt: skip
     title = "Depthwise-separable blocks, and the dense convolution that each replaces (weights without biases)\n"
-    return title + _table(head, [*lines, total])
+    return title + table(head, [*lines, total])
 
 
 def _plan_json(plan: Plan) -> dict[str, Any]:
@@ -179,7 +178,7 @@ def _memory(plan: Plan) -> str:
         ("scratch", program.scratch_bytes, "of each thread"),
     )
     title = f"Plan for {program.isa}, {program.threads} threads: {len(program.steps)} steps\n"
-    return title + _table(("memory", "bytes", "holds"), [(name, f"{size:,}", what) for name, size, what in rows])
+    return title + table(("memory", "bytes", "holds"), [(name, f"{size:,}", what) for name, size, what in rows])
 
 
 def _steps(plan: Plan) -> Iterator[tuple[str, ...]]:
@@ -194,17 +193,3 @@ def _steps(plan: Plan) -> Iterator[tuple[str, ...]]:
 
 def _shape(shape: Sequence[int]) -> str:
     return f"[{', '.join(map(str, shape))}]"
-
-
-def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """Columns of equal width; those of numbers are flush right."""
-    shown = [[printable(cell) for cell in line] for line in (head, *lines)]
-    widths = [max(map(len, column)) for column in zip(*shown)]
-    right = {i for i, (_, *cells) in enumerate(zip(*shown)) if all(_NUMBER.fullmatch(cell) for cell in cells if cell)}
-    text = [
-        "  ".join(
-            cell.rjust(width) if i in right else cell.ljust(width) for i, (cell, width) in enumerate(zip(line, widths))
-        ).rstrip()
-        for line in shown
-    ]
-    return "\n".join([text[0], "-" * max(map(len, text)), *text[1:]]) + "\n"
