@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -19,6 +19,7 @@ from sepcore.kernels.runtime import layout
 from sepcore.plan.program import Program, Step
 from sepcore.runtime.context import Context
 from sepcore.runtime.pool import WALK_IMAGES, Pool, shared_pool
+from sepcore.runtime.session import Session
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,16 @@ class Profile:
         return self.fma_gflops * self.threads
 
 
+@dataclass(frozen=True)
+class Calls:
+    """A program ready to run: ``whole`` runs all of it, ``steps[i]`` its step i on what the steps before left."""
+
+    program: Program
+    whole: Callable[[], object]
+    steps: tuple[Callable[[], object], ...]
+    keep_alive: object = field(repr=False)
+
+
 def profile_model(model: Model, name: str, input_size: int | None, passes: int, fma_gflops: float) -> Profile:
     """Time every step for one image, in passes over all of them so that each finds the caches as in a real run.
 
@@ -82,21 +93,35 @@ def profile_model(model: Model, name: str, input_size: int | None, passes: int, 
     InputError : the network does not take inputs of this size.
     """
     shapes = input_shapes(model, 1, input_size)
-    program = model.program(*shapes)
-    pool = shared_pool(isas.by_name(model.isa))
-    rng = np.random.default_rng(0)
-    inputs = [rng.standard_normal(shape, np.float32) for shape in shapes]
-    outputs = [np.empty(spec.shape, np.float32) for spec in program.outputs]
-    context = _context(program, pool, inputs, outputs)
-    whole = partial(pool.run, context.request, program.threads)
-    calls: list[Callable[[], object]] = [whole]
-    requests = [_request(context, i) for i in range(len(program.steps))]
-    calls += [partial(pool.run, ctypes.addressof(request), program.threads) for request in requests]
-    whole_time, *times = time_sequence(calls, passes)
+    calls = program_calls(model, shapes)
+    whole_time, *times = time_sequence([calls.whole, *calls.steps], passes)
+    program = calls.program
     layers = tuple(
         Layer(s.node, _kernels(s), s.tiles, s.macs, time) for s, time in zip(program.steps, times, strict=True)
     )
     return Profile(name, program.isa, program.threads, shapes, layers, whole_time, fma_gflops)
+
+
+def program_calls(session: Session, shapes: tuple[tuple[int, ...], ...]) -> Calls:
+    """Calls that run a session's program for one image, whole and step by step, on inputs of random numbers.
+
+    Raises
+    ------
+    InputError : the network does not take inputs of these shapes.
+    """
+    program = session.program(*shapes)
+    pool = shared_pool(isas.by_name(session.isa))
+    rng = np.random.default_rng(0)
+    inputs = [rng.standard_normal(shape, np.float32) for shape in shapes]
+    outputs = [np.empty(spec.shape, np.float32) for spec in program.outputs]
+    context = _context(program, pool, inputs, outputs)
+    requests = [_request(context, i) for i in range(len(program.steps))]
+    return Calls(
+        program,
+        partial(pool.run, context.request, program.threads),
+        tuple(partial(pool.run, ctypes.addressof(request), program.threads) for request in requests),
+        (context, requests, inputs, outputs),
+    )
 
 
 def input_shapes(model: Model, batch: int, input_size: int | None) -> tuple[tuple[int, ...], ...]:
