@@ -6,11 +6,15 @@ It must not print. What is tested runs on the kernels; what it is measured by, t
 from __future__ import annotations
 
 import difflib
+import lzma
 import os
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -29,6 +33,12 @@ TOLERANCE = 1e-4
 _SEED = 0
 _INPUT_KEYS, _OUTPUT_KEYS = ("input", "x"), ("logits", "output")
 _MAX_ARRAY_BYTES = 1 << 30
+
+# What zipfile, its decompressors and numpy raise on a broken archive or array; RuntimeError: an encrypted one.
+_BROKEN = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError),
+    *(ArithmeticError, EOFError, LookupError, MemoryError, OSError, RuntimeError, SyntaxError, TypeError, ValueError),
+)
 
 
 @dataclass(frozen=True)
@@ -239,13 +249,13 @@ def _is_state_dict(path: str | os.PathLike[str]) -> bool:
 
 def _is_npz(path: str | os.PathLike[str]) -> bool:
     """Whether a file is a zip archive of NumPy arrays alone."""
-    if not os.path.isfile(path) or not zipfile.is_zipfile(path):
+    if not os.path.isfile(path):
         return False
     try:
         with zipfile.ZipFile(path) as archive:
             return all(name.endswith(".npy") for name in archive.namelist())
-    except (zipfile.BadZipFile, NotImplementedError):
-        return False
+    except _BROKEN:
+        return False  # the readers of model files say what is wrong with it
 
 
 def _against_arrays(opened: Opened, path: str | os.PathLike[str], tolerance: float) -> Verdict:
@@ -266,29 +276,37 @@ def read_arrays(path: str | os.PathLike[str]) -> tuple[Array, Array]:
     Raises
     ------
     FormatError : the file is broken, holds more than 1 GiB per array, or lacks an array.
+    OSError : the file is missing or may not be read.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            largest = max((info.file_size for info in archive.infolist()), default=0)
-        if largest > _MAX_ARRAY_BYTES:
-            raise FormatError(str(path), "an array", f"at most {_MAX_ARRAY_BYTES} bytes", str(largest))
-        with np.load(path, allow_pickle=False) as arrays:
-            given = _array(path, arrays, _INPUT_KEYS)
-            expected = _array(path, arrays, _OUTPUT_KEYS)
-    except FormatError:
-        raise
-    except (zipfile.BadZipFile, EOFError, ValueError, MemoryError, NotImplementedError, SyntaxError) as error:
-        raise FormatError(str(path), "content", "arrays that numpy.savez wrote", str(error)[:200]) from None
+    with open(path, "rb") as stream:
+        try:
+            given, expected = _read_arrays(str(path), stream)
+        except FormatError:
+            raise
+        except _BROKEN as error:
+            raise FormatError(str(path), "content", "arrays that numpy.savez wrote", str(error)[:200]) from None
     if given.dtype != np.float32:
         raise FormatError(str(path), "input", "float32", str(given.dtype))
     return given, expected
 
 
-def _array(path: str | os.PathLike[str], arrays: Mapping[str, Array], keys: Sequence[str]) -> Array:
+def _read_arrays(path: str, stream: BinaryIO) -> tuple[Array, Array]:
+    with zipfile.ZipFile(stream) as archive:
+        largest = max((info.file_size for info in archive.infolist()), default=0)
+    if largest > _MAX_ARRAY_BYTES:
+        raise FormatError(path, "an array", f"at most {_MAX_ARRAY_BYTES} bytes", str(largest))
+    stream.seek(0)
+    with np.load(stream, allow_pickle=False) as arrays:
+        return _array(path, arrays, _INPUT_KEYS), _array(path, arrays, _OUTPUT_KEYS)
+
+
+def _array(path: str, arrays: Mapping[str, Any], keys: Sequence[str]) -> Array:
     for key in keys:
         if key in arrays:
             array = arrays[key]
-            if array.dtype.kind != "f":
-                raise FormatError(str(path), key, "floating-point numbers", str(array.dtype))
+            # numpy hands out the bytes of a member that is no array.
+            if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
+                found = str(array.dtype) if isinstance(array, np.ndarray) else "no array"
+                raise FormatError(path, key, "floating-point numbers", found)
             return array
-    raise FormatError(str(path), "arrays", f"one named {' or '.join(keys)}", ", ".join(arrays) or "none")
+    raise FormatError(path, "arrays", f"one named {' or '.join(keys)}", ", ".join(arrays) or "none")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +155,39 @@ def test_an_array_that_is_missing_is_named(missing: str, tmp_path: Path) -> None
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(FormatError, match=missing):
         read_arrays(tmp_path / "a.npz")
+
+
+def npy(shape: str) -> bytes:
+    """An array's header that promises ``shape``, and 64 bytes of content."""
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header + bytes(64)
+
+
+@pytest.mark.parametrize("member", [b"no array", npy("(4000000000000,)"), npy("(17,)"), npy("(-1,)"), npy("((")])
+def test_broken_arrays_are_refused(member: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("input.npy", member)
+        archive.writestr("logits.npy", npy("(16,)"))
+    with pytest.raises(FormatError, match=re.escape(str(path))):
+        read_arrays(path)
+
+
+def test_a_truncated_or_flipped_file_is_refused_or_read_the_same(tmp_path: Path) -> None:
+    path, broken = tmp_path / "a.npz", tmp_path / "broken.npz"
+    np.savez_compressed(path, input=np.ones((2, 3), np.float32), logits=np.arange(4.0))
+    content = path.read_bytes()
+    for end in range(0, len(content), 7):
+        broken.write_bytes(content[:end])
+        with pytest.raises(FormatError):
+            read_arrays(broken)
+    for position in range(len(content)):
+        flipped = bytearray(content)
+        flipped[position] ^= 0x55
+        broken.write_bytes(flipped)
+        with contextlib.suppress(FormatError):
+            given, expected = read_arrays(broken)
+            assert given.tolist() == [[1.0] * 3] * 2 and expected.tolist() == [0.0, 1.0, 2.0, 3.0]
 
 
 def test_pickled_arrays_are_refused(tmp_path: Path) -> None:
