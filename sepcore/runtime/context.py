@@ -92,7 +92,7 @@ class Context:
             self._write_all(self._first_table + t * self._table_bytes, self.program.image_steps, t)
         row = self._words[self._at(self._program) :]
         row[words.CODE] = self._addresses[walk_images]
-        row[words.TILES] = min(self._copies, self.program.batch)
+        row[words.TILES] = min(self.program.batch, layout.MAX_TILES)
         row[walk.FIRST_TABLE] = self._first_table
         row[walk.TABLE_BYTES] = self._table_bytes
         row[walk.TABLE_STEPS] = len(self.program.image_steps)
