@@ -58,7 +58,7 @@ class Model(Session):
     """
 
     def __init__(self, network: Network, labels: Sequence[str] | None, options: SessionOptions) -> None:
-        super().__init__(_rewritten(network).graph, options)
+        super().__init__(rewritten(network).graph, options)
         self.preprocess = network.preprocess
         self.family, self.arch = network.family, network.arch
         self.num_classes = network.num_classes
@@ -135,7 +135,7 @@ def load(
     DownloadError : a named model cannot be fetched.
     """
     options = SessionOptions(num_threads, precision, Path(cache_dir) if cache_dir is not None else None)
-    network = _open(model, options.cache_dir, arch, labels, preprocess, input_size, overrides)
+    network = open_network(model, options.cache_dir, arch, labels, preprocess, input_size, overrides)
     return Model(network, network.labels, options)
 
 
@@ -175,7 +175,7 @@ def convert(
     if not overwrite and os.path.lexists(target):
         raise OptionError(f"{target}: expected a name that is free, found a file; --force (overwrite=True) replaces it")
     folder = Path(cache_dir) if cache_dir is not None else None
-    network = _rewritten(_open(model, folder, arch, labels, preprocess, input_size, overrides))
+    network = rewritten(open_network(model, folder, arch, labels, preprocess, input_size, overrides))
     check_labels(network.labels, network.num_classes)
     from sepcore import __version__
     from sepcore.formats.sep import write_sep
@@ -201,7 +201,7 @@ def InferenceSession(path: str | os.PathLike[str], **options: Any) -> Model:
     return load(path, **options)
 
 
-def _open(
+def open_network(
     model: str | os.PathLike[str],
     cache_dir: Path | None,
     arch: str | None,
@@ -211,7 +211,7 @@ def _open(
     overrides: dict[str, Any],
 ) -> Network:
     """The network of a file or name, with the preprocessing and labels that were asked for."""
-    path, named_labels, named_preprocess = _locate(model, cache_dir)
+    path, named_labels, named_preprocess = locate(model, cache_dir)
     network = _read(path, arch, overrides)
     chosen = preprocess or named_preprocess or network.preprocess
     if input_size is not None:
@@ -221,7 +221,7 @@ def _open(
     )
 
 
-def _rewritten(network: Network) -> Network:
+def rewritten(network: Network) -> Network:
     """The network with all passes run over its graph."""
     if network.rewritten:
         return network
@@ -278,7 +278,7 @@ def _classes(graph: Graph) -> int:
     return value.shape[1] if len(value.shape) == 2 and isinstance(value.shape[1], int) else 0
 
 
-def _locate(
+def locate(
     model: str | os.PathLike[str], cache_dir: Path | None
 ) -> tuple[Path, Sequence[str] | None, Preprocess | None]:
     """The file of a model; for a named one also its labels and preprocessing."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from sepcore.api import Network, _locate, _open, _rewritten
+from sepcore.api import Network, locate, open_network, rewritten
 from sepcore.errors import OptionError
 from sepcore.formats.checkpoint import read_checkpoint
 from sepcore.formats.sniff import ONNX, SEPCORE, TORCH_EXPORT, TORCHSCRIPT, sniff
@@ -114,7 +114,7 @@ def list_file(file: str | os.PathLike[str]) -> tuple[str, list[Entry]]:
     FormatError : the file is broken, hostile or of no known format.
     OSError : it is missing or cannot be read.
     """
-    path = _locate(file, None)[0]
+    path = locate(file, None)[0]
     kind = sniff(path)
     if kind in (TORCH_EXPORT, TORCHSCRIPT):
         with Source(path) as source:
@@ -163,9 +163,9 @@ def open_network(
     OptionError : the network takes another input size.
     Also what :func:`sepcore.load` raises for a file that cannot be read.
     """
-    network = _open(file, None, arch, None, None, input_size, overrides)
+    network = open_network(file, None, arch, None, None, input_size, overrides)
     verify(network.graph)
-    path = _locate(file, None)[0]
+    path = locate(file, None)[0]
     size = network.preprocess.input_size
     shapes = {value.name: _concrete(value, size) for value in network.graph.inputs}
     for value in network.graph.inputs:
@@ -183,7 +183,7 @@ def _concrete(value: Value, size: tuple[int, int]) -> tuple[int, ...]:
 
 def fused(opened: Opened) -> Graph:
     """The graph after all passes, for the shapes of ``opened``: what a plan is made from."""
-    return run_shape_passes(specialise(_rewritten(opened.network).graph, opened.shapes))
+    return run_shape_passes(specialise(rewritten(opened.network).graph, opened.shapes))
 
 
 def planned(graph: Graph) -> Plan:

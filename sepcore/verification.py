@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from sepcore.api import _rewritten
+from sepcore.api import rewritten
 from sepcore.errors import FormatError, OptionError
 from sepcore.formats.sniff import SAFETENSORS, TORCH_LEGACY, TORCH_ZIP, sniff
 from sepcore.inspection import Opened, fused, open_network
@@ -186,7 +186,7 @@ def _interpreted(graph: Graph, arrays: Sequence[Array], names: Sequence[str] | N
 
 def _called(opened: Opened, arrays: Sequence[Array]) -> list[Array]:
     """The outputs that an ordinary call gives."""
-    outputs = Session(_rewritten(opened.network).graph)(*arrays)
+    outputs = Session(rewritten(opened.network).graph)(*arrays)
     return list(outputs) if isinstance(outputs, tuple) else [outputs]
 
 

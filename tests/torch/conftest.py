@@ -1,4 +1,4 @@
-"""Makes torchvision's network definitions importable beside a build of PyTorch that its compiled operators do not fit."""
+"""Makes torchvision's definitions importable beside a build of PyTorch that its compiled operators do not fit."""
 
 from __future__ import annotations
 
