@@ -135,7 +135,7 @@ def load(
     DownloadError : a named model cannot be fetched.
     """
     options = SessionOptions(num_threads, precision, Path(cache_dir) if cache_dir is not None else None)
-    network = open_network(model, options.cache_dir, arch, labels, preprocess, input_size, overrides)
+    network = opened_network(model, options.cache_dir, arch, labels, preprocess, input_size, overrides)
     return Model(network, network.labels, options)
 
 
@@ -175,7 +175,7 @@ def convert(
     if not overwrite and os.path.lexists(target):
         raise OptionError(f"{target}: expected a name that is free, found a file; --force (overwrite=True) replaces it")
     folder = Path(cache_dir) if cache_dir is not None else None
-    network = rewritten(open_network(model, folder, arch, labels, preprocess, input_size, overrides))
+    network = rewritten(opened_network(model, folder, arch, labels, preprocess, input_size, overrides))
     check_labels(network.labels, network.num_classes)
     from sepcore import __version__
     from sepcore.formats.sep import write_sep
@@ -201,7 +201,7 @@ def InferenceSession(path: str | os.PathLike[str], **options: Any) -> Model:
     return load(path, **options)
 
 
-def open_network(
+def opened_network(
     model: str | os.PathLike[str],
     cache_dir: Path | None,
     arch: str | None,

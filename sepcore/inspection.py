@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from sepcore.api import Network, locate, open_network, rewritten
+from sepcore.api import Network, locate, opened_network, rewritten
 from sepcore.errors import OptionError
 from sepcore.formats.checkpoint import read_checkpoint
 from sepcore.formats.sniff import ONNX, SEPCORE, TORCH_EXPORT, TORCHSCRIPT, sniff
@@ -163,7 +163,7 @@ def open_network(
     OptionError : the network takes another input size.
     Also what :func:`sepcore.load` raises for a file that cannot be read.
     """
-    network = open_network(file, None, arch, None, None, input_size, overrides)
+    network = opened_network(file, None, arch, None, None, input_size, overrides)
     verify(network.graph)
     path = locate(file, None)[0]
     size = network.preprocess.input_size

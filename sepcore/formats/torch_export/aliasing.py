@@ -28,7 +28,7 @@ VIEWS = frozenset(
         *("view.default", "reshape.default", "_unsafe_view.default", "view_as.default", "reshape_as.default"),
         *("flatten.using_ints", "unflatten.int", "squeeze.default", "squeeze.dim", "squeeze.dims"),
         *("unsqueeze.default", "permute.default", "transpose.int", "swapaxes.default", "t.default", "numpy_T.default"),
-        *("movedim.int", "movedim.intlist", "expand.default", "expand_as.default"),
+        *("movedim.int", "movedim.intlist", "expand.default", "expand_as.default", "as_strided.default"),
         *("slice.Tensor", "select.int", "narrow.default", "split.Tensor", "split_with_sizes.default", "chunk.default"),
         *("unbind.int", "pixel_shuffle.default", "channel_shuffle.default"),
     )

@@ -50,12 +50,14 @@ class Operand:
     shape : lengths of its axes.
     dtype : of its elements, in the graph.
     length : the length that it is, where it is a symbolic number.
+    strides : distance in memory, in elements, between neighbours along each axis.
     """
 
     name: str
     shape: tuple[Dim, ...]
     dtype: np.dtype[Any]
     length: Dim | None = None
+    strides: tuple[Dim, ...] = ()
 
     @property
     def rank(self) -> int:

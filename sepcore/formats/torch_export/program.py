@@ -77,10 +77,11 @@ Argument = Any
 
 @dataclass(frozen=True, slots=True)
 class TensorMeta:
-    """Element type (PyTorch's name) and shape that a file declares for a tensor; its axes may be symbolic."""
+    """Element type (PyTorch's name), shape and strides that a file declares for a tensor; its axes may be symbolic."""
 
     dtype: str
     shape: tuple[Dim, ...]
+    strides: tuple[Dim, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +240,11 @@ def _tensor_meta(meta: Field, hints: dict[str, int]) -> TensorMeta:
     sizes = meta.member("sizes").elements()
     if len(sizes) > MAX_RANK:
         raise meta.error(f"at most {MAX_RANK} axes", str(len(sizes)))
-    return TensorMeta(parse_scalar_type(meta.member("dtype")), tuple(_length(size, hints) for size in sizes))
+    return TensorMeta(
+        parse_scalar_type(meta.member("dtype")),
+        tuple(_length(size, hints) for size in sizes),
+        tuple(_length(stride, {}) for stride in meta.member("strides").elements()),
+    )
 
 
 def parse_scalar_type(source: Field) -> str:

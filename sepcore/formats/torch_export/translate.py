@@ -29,7 +29,12 @@ from sepcore.ir.graph import Value as GraphInput
 UNSUPPORTED = "unsupported"
 """Stands in the unfinished graph for a node that cannot be expressed: what no output needs is dropped unreported."""
 
-_INLINED = "higher_order.wrap_with_set_grad_enabled"
+_REGIONS = {"higher_order.wrap_with_set_grad_enabled": 0, "higher_order.wrap_with_autocast": 2}
+"""Operators that run a graph of their own, and the position of the argument that says whether they change its rules.
+
+Gradients never matter here; autocast does, where it is on.
+"""
+
 _COUNTER = "num_batches_tracked"
 """The buffer of BatchNorm that training alone reads."""
 
@@ -140,7 +145,8 @@ class _Translator:
         """What the file declares of the value ``name``, without a name; None where it declares nothing."""
         if name in self._graph.tensors:
             meta = self._graph.tensors[name]
-            return Operand("", meta.shape, GRAPH_DTYPES.get(meta.dtype, np.dtype(np.float32)))
+            dtype = GRAPH_DTYPES.get(meta.dtype, np.dtype(np.float32))
+            return Operand("", meta.shape, dtype, strides=meta.strides)
         if name in self._graph.symbols:
             return Operand("", (), INT64, self._graph.symbols[name])
         if name in self._graph.scalars:
@@ -187,7 +193,7 @@ class _Translator:
         if is_assertion(node.target):
             return
         call = AtenCall(self._path, node, [self._announced(name) if name else None for name in node.outputs], self)
-        if node.target == _INLINED:
+        if _is_plain_region(node):
             self._inline(call)
             return
         target, in_place = _functional(node)
@@ -294,13 +300,13 @@ class _Translator:
     def _inline(self, call: AtenCall) -> None:
         """Put the nodes of the graph that a node runs in its place."""
         arguments = list(call.node.arguments.values())
-        if len(arguments) < 2 or not isinstance(arguments[1], Subgraph):
-            raise call.error("arguments", "a flag and a graph", "others")
-        inner, scope, outer = arguments[1].graph, self._scope, self._graph
-        prefix = self.fresh(f"{scope}{arguments[1].name}") + "/"
-        if len(inner.inputs) != len(arguments) - 2 or len(inner.outputs) != len(call.node.outputs):
+        position, region = next((i, argument) for i, argument in enumerate(arguments) if isinstance(argument, Subgraph))
+        inner, scope, outer = region.graph, self._scope, self._graph
+        prefix = self.fresh(f"{scope}{region.name}") + "/"
+        given_inputs = arguments[position + 1 :]
+        if len(inner.inputs) != len(given_inputs) or len(inner.outputs) != len(call.node.outputs):
             raise call.error("arguments", "as many inputs and outputs as the graph has", "another number")
-        for given, wanted in zip(arguments[2:], inner.inputs):
+        for given, wanted in zip(given_inputs, inner.inputs):
             if isinstance(given, Ref) and isinstance(wanted, Ref):
                 operand = self.operand(call, wanted.name, given)
                 self._check_unbound(prefix + wanted.name)
@@ -342,6 +348,14 @@ class _Translator:
     def constant(self, name: str, array: Array) -> None:
         """Add a constant."""
         self._constants[name] = frozen(array)
+
+
+def _is_plain_region(node: AtenNode) -> bool:
+    """Whether a node runs a graph of its own in which the usual rules hold."""
+    arguments = list(node.arguments.values())
+    position = _REGIONS.get(node.target, len(arguments))
+    graphs = any(isinstance(argument, Subgraph) for argument in arguments)
+    return graphs and position < len(arguments) and (arguments[position] is False or position == 0)
 
 
 def _problem(node: AtenNode, reason: str) -> str:

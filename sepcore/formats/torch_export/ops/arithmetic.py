@@ -109,6 +109,18 @@ def _divide(call: AtenCall) -> Value:
     return _rounded_division(call, mode)
 
 
+def _sum_with_product(op: str) -> Row:
+    """self + value * tensor1 * tensor2, or with a quotient."""
+
+    def row(call: AtenCall) -> Value:
+        dtype = call.output.dtype
+        x, a, b = (call.cast(call.operand(name), dtype) for name in ("self", "tensor1", "tensor2"))
+        made, value = call.emit(op, a, b), call.number("value", 1)
+        return call.emit("add", x, made if value == 1 else call.emit("mul", made, call.constant(value, dtype)))
+
+    return row
+
+
 def _remainder_of_truncation(call: AtenCall) -> Value:
     """a - trunc(a / b) * b, which has a's sign, as in C."""
     a, b = _pair(call, call.output.dtype)
@@ -222,6 +234,8 @@ OPERATORS: Rows = {
     "aten.log10.default": _logarithm(10),
     **_overloads("add", _sum("add")),
     **_overloads("sub", _sum("sub")),
+    "aten.addcmul.default": _sum_with_product("mul"),
+    "aten.addcdiv.default": _sum_with_product("div"),
     **_overloads("rsub", _sum("sub", reverse=True)),
     **_overloads("mul", _binary("mul")),
     **_overloads("div", _divide),

@@ -206,6 +206,23 @@ def _pixel_unshuffle(call: AtenCall) -> Value:
     return reshaped(call, mixed, (n, c * r * r, h, w))
 
 
+def _as_strided(call: AtenCall) -> Value:
+    """The same tensor, its layout spelled out: so end decompositions of poolings of maps in channels-last order."""
+    x = call.operand("self")
+    sizes, strides = (
+        tuple(length.length if isinstance(length, Operand) else length for length in call.lengths(name))
+        for name in ("size", "stride")
+    )
+    differ = [
+        axis
+        for axis, length in enumerate(x.shape)
+        if length != 1 and strides[axis : axis + 1] != x.strides[axis : axis + 1]
+    ]
+    if sizes != x.shape or differ or call.given("storage_offset"):
+        raise UnsupportedError("another view of a tensor's memory")
+    return call.emit("identity", x)
+
+
 # How a write to a view changes what it is a view of: from the view's new content to that of the whole.
 
 
@@ -271,6 +288,7 @@ OPERATORS: Rows = {
     "aten.reflection_pad2d.default": _pad("reflect"),
     "aten.replication_pad1d.default": _pad("replicate"),
     "aten.replication_pad2d.default": _pad("replicate"),
+    "aten.as_strided.default": _as_strided,
     "aten.channel_shuffle.default": _channel_shuffle,
     "aten.native_channel_shuffle.default": _channel_shuffle,
     "aten.pixel_shuffle.default": _pixel_shuffle,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sepcore.formats.torch_export.call import AtenCall, Operand, UnsupportedError, Value
+from sepcore.formats.torch_export.call import REQUIRED, AtenCall, Operand, UnsupportedError, Value
 from sepcore.formats.torch_export.ops.row import Row, Rows
 
 
@@ -64,7 +64,36 @@ def _adaptive(op: str) -> Row:
     return row
 
 
+def _line(op: str) -> Row:
+    """A pooling over one axis, as one over maps of height one."""
+
+    def row(call: AtenCall) -> Sequence[Value]:
+        x = call.operand("self")
+        if x.rank != 3:
+            raise UnsupportedError(f"an input of {x.rank} axes, not (n, c, x)")
+        if op.startswith("adaptive"):
+            attrs: dict[str, Any] = {"output_size": (1, _one(call, "output_size"))}
+        else:
+            kernel, padding = _one(call, "kernel_size"), _one(call, "padding", 0)
+            attrs = {"kernel": (1, kernel), "strides": (1, _one(call, "stride", kernel))}
+            attrs |= {"padding": (0, padding, 0, padding), "ceil_mode": call.flag("ceil_mode")}
+        if op == "max_pool2d":
+            attrs["dilation"] = (1, _one(call, "dilation", 1))
+        if op == "avg_pool2d":
+            attrs["count_include_pad"] = call.flag("count_include_pad", True)
+        return (call.emit("squeeze", call.emit(op, call.emit("unsqueeze", x, axes=(2,)), **attrs), axes=(2,)),)
+
+    return row
+
+
+def _one(call: AtenCall, name: str, default: Any = REQUIRED) -> int:
+    return call.pair(name, default if default is REQUIRED else (default,))[1]
+
+
 OPERATORS: Rows = {
+    "aten.max_pool1d.default": _line("max_pool2d"),
+    "aten.avg_pool1d.default": _line("avg_pool2d"),
+    "aten.adaptive_avg_pool1d.default": _line("adaptive_avg_pool2d"),
     "aten.max_pool2d.default": _max_pool2d,
     "aten.max_pool2d_with_indices.default": _max_pool2d,
     "aten.avg_pool2d.default": _avg_pool2d,
