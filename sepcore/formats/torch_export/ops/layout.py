@@ -207,7 +207,7 @@ def _pixel_unshuffle(call: AtenCall) -> Value:
 
 
 def _as_strided(call: AtenCall) -> Value:
-    """The same tensor, its layout spelled out: so end decompositions of poolings of maps in channels-last order."""
+    """The same tensor, its layout spelled out: decompositions of poolings of channels-last maps end so."""
     x = call.operand("self")
     sizes, strides = (
         tuple(length.length if isinstance(length, Operand) else length for length in call.lengths(name))
