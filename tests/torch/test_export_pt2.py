@@ -64,6 +64,8 @@ class NoGrad(nn.Module):
         with torch.no_grad():
             y = x * 2
             z = y + 1
+        with torch.autocast("cpu", enabled=False):
+            z = z * y
         return {"out": z.relu(), "y": y, "absent": None, "size": x.shape[0], "number": 3}
 
 
@@ -127,6 +129,13 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[Tensor, ...]]] = {
     "avg_pool2d of the whole map": (lambda x: F.avg_pool2d(x, (x.shape[2], x.shape[3])), (X,)),
     "adaptive pools": (lambda x: (F.adaptive_avg_pool2d(x, 1), F.adaptive_max_pool2d(x, (2, None))), (X,)),
     "adaptive pool": (lambda x: (F.adaptive_avg_pool2d(x, (3, 5)), aten._adaptive_avg_pool2d(x, [2, 3])), (X,)),
+    "pools of lines": (
+        lambda x: (
+            *(F.max_pool1d(x, 3, 2, 1), F.max_pool1d(x, 2, dilation=2), F.avg_pool1d(x, 3, 2, 1, True, False)),
+            *(F.avg_pool1d(x, 2), F.adaptive_avg_pool1d(x, 3)),
+        ),
+        (noise(2, 4, 9),),
+    ),
     "batch_norm": (lambda x: F.batch_norm(x, MEAN, VAR, SLOPES, None, eps=1e-3), (X,)),
     "native_batch_norm": (
         lambda x: (
@@ -189,6 +198,10 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[Tensor, ...]]] = {
     "alpha": (
         lambda x, y: (torch.add(x, y, alpha=2), torch.sub(x, y, alpha=0.5), torch.rsub(x, y, alpha=3)),
         (X, X.flip(0)),
+    ),
+    "sums with products": (
+        lambda x, y: (torch.addcmul(x, x, y), torch.addcmul(x, x, y, value=0.5), torch.addcdiv(x, x, y, value=2)),
+        (X, positive(4, 1, 1)),
     ),
     "scalar overloads": (
         lambda x: (aten.add.Scalar(x, 2), aten.sub.Scalar(x, 2), aten.mul.Scalar(x, 2), aten.div.Scalar(x, 2)),
@@ -463,6 +476,13 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[Tensor, ...]]] = {
                 aten.scalar_tensor(2.0),
             ),
             torch.arange(x.shape[2]),
+        ),
+        (X,),
+    ),
+    "channels last": (
+        lambda x: (
+            F.adaptive_avg_pool2d(x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2), 1),
+            torch.as_strided(x, x.shape, x.stride()),
         ),
         (X,),
     ),

@@ -29,7 +29,7 @@ _NEVER_FOLDED = frozenset(
 """Too slow for the reference interpreter on arrays of any size; no exporter writes them on constants."""
 
 _FOLDED_ELEMENTS = 1 << 20
-_FOLDED_PER_ELEMENT = 16
+_FOLDED_PER_ELEMENT = 64
 """Elements that folding may read and make: so many, and so many more for each element of the file's constants."""
 
 

@@ -11,15 +11,20 @@ from sepcore.formats.onnx.step import Operand, Step, UnsupportedError
 
 
 def _batch(step: Step) -> Operand:
-    x = step.input(0)
-    if step.flag("training_mode") or sum(map(bool, step.node.outputs)) > 1:
-        raise UnsupportedError("training mode; export the model after model.eval()")
-    step.ignore("momentum")
-    for position, what in enumerate(("scale", "bias", "mean", "variance"), 1):
-        step.content(position, f"the {what}")
+    """In training mode the statistics are the input's own: that is how exporters write standardised weights."""
+    x = step.floating(0)
     if x.rank < 2:
         raise step.error("input 0", "at least two axes (n, c, ...)", str(x.rank))
-    return step.emit("batch_norm", *step.inputs(), eps=step.number("epsilon", 1e-5))
+    step.ignore("momentum")
+    eps = step.number("epsilon", 1e-5)
+    if step.flag("training_mode") or sum(map(bool, step.node.outputs)) > 1:
+        if x.content is None:
+            raise UnsupportedError("training mode; export the model after model.eval()")
+        normalised = _normalised(step, x, (0, *range(2, x.rank)))
+        return _scaled_and_shifted(step, normalised, step.input(1), step.input(2))
+    for position, what in enumerate(("scale", "bias", "mean", "variance"), 1):
+        step.content(position, f"the {what}")
+    return step.emit("batch_norm", *step.inputs(), eps=eps)
 
 
 def _deviation(step: Step, x: Operand, axes: tuple[int, ...]) -> Operand:
