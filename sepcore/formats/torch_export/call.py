@@ -36,6 +36,10 @@ GRAPH_DTYPES: Mapping[str, np.dtype[Any]] = {
 """PyTorch's element types that a graph can have; half precision is computed in float32."""
 
 
+MAX_SHOWN = 200
+"""Characters of a file's own words in a message."""
+
+
 class UnsupportedError(Exception):
     """The node is well-formed, but cannot be expressed; the text says why."""
 
@@ -102,7 +106,8 @@ class AtenCall:
 
     def error(self, what: str, expected: str, found: str) -> FormatError:
         """The error for something that breaks the rules of the operator."""
-        return FormatError(self.path, f"node '{self.node.name}' ({self.node.target}), {what}", expected, found)
+        where = f"node '{brief(self.node.name)}' ({brief(self.node.target)}), {what}"
+        return FormatError(self.path, where, brief(expected), brief(found))
 
     # Arguments
 
@@ -255,6 +260,11 @@ class AtenCall:
     def cast(self, operand: Operand, dtype: np.dtype[Any]) -> Value:
         """``operand`` as ``dtype``."""
         return operand if operand.dtype == dtype else self.emit("cast", operand, dtype=dtype)
+
+
+def brief(text: str) -> str:
+    """What a file says, as far as a message has room for it."""
+    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…"
 
 
 def value_name(value: Value) -> str:

@@ -18,6 +18,7 @@ from sepcore.formats.torch_export.ops.lengths import (
 )
 from sepcore.formats.torch_export.ops.row import Row, Rows
 
+_MOST_AXES = 16
 _MOST_REPEATS = 1 << 10
 
 _PAD_MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge"}
@@ -112,6 +113,8 @@ def _repeat(argument: str) -> Row:
     def row(call: AtenCall) -> Value:
         x, counts = call.operand("self"), call.lengths(argument)
         counts = (1,) * (x.rank - len(counts)) + counts
+        if len(counts) != call.output.rank:
+            raise call.error(f"argument '{argument}'", f"counts for {call.output.rank} axes", str(len(counts)))
         made: Value = x
         if len(counts) > x.rank:
             made = call.emit("unsqueeze", x, axes=tuple(range(len(counts) - x.rank)))
