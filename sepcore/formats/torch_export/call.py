@@ -13,6 +13,7 @@ import numpy as np
 
 from sepcore.errors import FormatError
 from sepcore.formats.pickle_vm import shown
+from sepcore.formats.torch_export.fields import MAX_SHOWN
 from sepcore.formats.torch_export.program import Argument, AtenNode, Ref, ScalarType
 from sepcore.ir.graph import Array, Dim, Node
 
@@ -34,10 +35,6 @@ GRAPH_DTYPES: Mapping[str, np.dtype[Any]] = {
     "bool": BOOL,
 }
 """PyTorch's element types that a graph can have; half precision is computed in float32."""
-
-
-MAX_SHOWN = 200
-"""Characters of a file's own words in a message."""
 
 
 class UnsupportedError(Exception):

@@ -24,6 +24,9 @@ MAX_JSON_TOKENS = 1 << 21
 MAX_TEXT = 1 << 12
 MAX_INTEGER_DIGITS = 20
 
+MAX_SHOWN = 300
+"""Characters of a file's own words in a message."""
+
 _FLOAT_WORDS = {"Infinity": float("inf"), "-Infinity": float("-inf"), "NaN": float("nan")}
 """How PyTorch spells what JSON has no number for."""
 
@@ -87,7 +90,8 @@ class Field:
     @property
     def where(self) -> str:
         """The entry and the way to this value, for messages."""
-        return self.place if self.within is None else f"{self.within.where}, {self.place}"
+        place = self.place if len(self.place) <= MAX_SHOWN else self.place[:MAX_SHOWN] + "…"
+        return place if self.within is None else f"{self.within.where}, {place}"
 
     def error(self, expected: str, found: str | None = None) -> FormatError:
         """The error for this value."""

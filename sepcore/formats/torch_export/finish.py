@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from sepcore.errors import FormatError, GraphError
-from sepcore.formats.torch_export.call import Operand
+from sepcore.formats.torch_export.call import Operand, brief
 from sepcore.formats.torch_export.translate import Translation
 from sepcore.ir.graph import Array, Dim, Graph, frozen
 from sepcore.ir.infer import infer_shapes
@@ -39,7 +39,7 @@ def finished(path: str, translation: Translation, arrays: Mapping[str, Array]) -
         verify(graph)
         _check_shapes(path, graph, translation)
     except GraphError as error:
-        raise FormatError(path, "the graph", "nodes that fit together", str(error)) from None
+        raise FormatError(path, "the graph", "nodes that fit together", brief(str(error))) from None
     return graph
 
 
@@ -48,7 +48,7 @@ def _as_declared(path: str, name: str, array: Array, declared: Operand) -> Array
     native = widened.astype(widened.dtype.newbyteorder("="), copy=False)
     if native.dtype != declared.dtype or native.shape != declared.shape:
         expected = f"{declared.dtype}{shape_text(declared.shape)}, as the graph declares"
-        raise FormatError(path, f"tensor '{name}'", expected, f"{native.dtype}{shape_text(native.shape)}")
+        raise FormatError(path, f"tensor '{brief(name)}'", expected, f"{native.dtype}{shape_text(native.shape)}")
     return frozen(native)
 
 
@@ -67,7 +67,7 @@ def _check_shapes(path: str, graph: Graph, translation: Translation) -> None:
         if found.shape != expected or found.dtype != declared.dtype:
             raise FormatError(
                 path,
-                f"value '{name}'",
+                f"value '{brief(name)}'",
                 f"{declared.dtype}{shape_text(expected)}, as the graph declares",
                 f"{found.dtype}{shape_text(found.shape)}",
             )

@@ -13,6 +13,7 @@ from sepcore.formats.arrays import ITEM_BYTES
 from sepcore.formats.pickle_vm import Refusal, shown
 from sepcore.formats.source import Source
 from sepcore.formats.torch_export.archive import Payload, Section
+from sepcore.formats.torch_export.call import brief
 from sepcore.formats.torch_export.fields import Field, read_json
 from sepcore.formats.torch_export.program import STRIDED, parse_scalar_type
 from sepcore.formats.torch_tensors import Storage, Tensor, checked_tensor, read_tensors
@@ -50,7 +51,7 @@ class Tensors:
             if isinstance(view, Field):
                 raise view.error("a tensor stored raw", "a pickled object (a tensor subclass), which is never run")
             if view is None:
-                raise self.source.error(f"tensor '{key}'", "its elements in the file", "none")
+                raise self.source.error(f"tensor '{brief(key)}'", "its elements in the file", "none")
             wanted[name] = view
         return read_tensors(self.source, wanted, self.offsets, self.storages)
 

@@ -19,6 +19,7 @@ from sepcore.formats.torch_export.call import (
     Operand,
     UnsupportedError,
     Value,
+    brief,
     value_name,
 )
 from sepcore.formats.torch_export.ops import OPERATORS, SCATTERS, is_assertion, refusal
@@ -117,7 +118,7 @@ class _Translator:
         if ref.name not in self._graph.tensors:
             reason = "a number, where only tensors can be given"
         if reason:
-            self._problems.append(f"input '{ref.name}': {reason}")
+            self._problems.append(f"input '{brief(ref.name)}': {reason}")
         operand = self._bind(ref.name, replace(operand, name=self.fresh(ref.name)))
         return GraphInput(operand.name, operand.shape, operand.dtype)
 
@@ -127,7 +128,7 @@ class _Translator:
         for name, key in keys.items():
             operand, reason = self._declaration(name)
             if reason:
-                self._bind(name, replace(operand, name=self._dummy(f"tensor '{key}': {reason}", ())))
+                self._bind(name, replace(operand, name=self._dummy(f"tensor '{brief(key)}': {reason}", ())))
                 continue
             operand = self._bind(name, replace(operand, name=self.fresh(key)))
             self._lifted[self._aliases.memory(name)] = key
@@ -138,7 +139,7 @@ class _Translator:
         """What the file declares of a graph input, and why no graph can have it ("" where it can)."""
         operand = self._announced(name)
         if operand is None:
-            raise FormatError(self._path, f"graph input '{name}'", "a declared type", "none")
+            raise FormatError(self._path, f"graph input '{brief(name)}'", "a declared type", "none")
         return operand, self._unreadable(name)
 
     def _announced(self, name: str) -> Operand | None:
@@ -166,13 +167,13 @@ class _Translator:
 
     def _check_unbound(self, name: str) -> None:
         if self._aliases.get(name) is not None:
-            raise FormatError(self._path, f"value '{name}'", "one node or input that makes it", "two")
+            raise FormatError(self._path, f"value '{brief(name)}'", "one node or input that makes it", "two")
 
     def _output(self, argument: Argument) -> str:
         if isinstance(argument, Ref):
             operand = self._aliases.get(argument.name)
             if operand is None:
-                raise FormatError(self._path, "the outputs", "values of the graph", f"'{argument.name}'")
+                raise FormatError(self._path, "the outputs", "values of the graph", f"'{brief(argument.name)}'")
             return operand.name
         if isinstance(argument, (bool, int, float)):
             name = self.fresh("output")
@@ -182,7 +183,7 @@ class _Translator:
         return self._dummy("", ())
 
     def _refuse_state(self, key: str) -> None:
-        problem = f"buffer '{key}': every run changes it, and a graph keeps no state; export after model.eval()"
+        problem = f"buffer '{brief(key)}': every run changes it, and a graph keeps no state; export after model.eval()"
         if key.rpartition(".")[2] != _COUNTER and problem not in self._problems:
             self._problems.append(problem)
 
@@ -292,7 +293,7 @@ class _Translator:
             operand = self._aliases.get(other)
             assert operand is not None
             reason = (
-                f"value '{other}': an in-place operation changes what it shares memory with; export with "
+                f"value '{brief(other)}': an in-place operation changes what it shares memory with; export with "
                 "run_decompositions(), or write the module without in-place operations on views"
             )
             self._aliases.lose(other, replace(operand, name=self._dummy(reason, ())))
@@ -359,7 +360,7 @@ def _is_plain_region(node: AtenNode) -> bool:
 
 
 def _problem(node: AtenNode, reason: str) -> str:
-    return f"{node.target} '{node.name}': {reason}" + (f" ({node.source})" if node.source else "")
+    return f"{brief(node.target)} '{brief(node.name)}': {brief(reason)}" + (f" ({node.source})" if node.source else "")
 
 
 def _functional(node: AtenNode) -> tuple[str, bool]:
