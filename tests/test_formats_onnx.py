@@ -368,13 +368,15 @@ def test_every_unsupported_node_is_named_at_once(read: Read) -> None:
         helper.make_node("FusedConv", ["r", "i"], ["f"], name="fused", domain="com.microsoft"),
         node("MaxPool", ["f"], ["m", "places"], name="pool", kernel_shape=[2, 2]),
         node("Relu", ["m"], ["s"], name="strange", alpha=1.0),
-        node("MaxUnpool", ["s", "places"], ["y"], name="unpool", kernel_shape=[2, 2]),
+        node("MaxUnpool", ["s", "places"], ["u"], name="unpool", kernel_shape=[2, 2]),
+        node("Pad", ["u", "pads"], ["y"], name="pad", mode="wrap"),
     ]
     constants = [
         tensor("scales", np.array([1, 1, 2, 2], np.float32)),
         tensor("scale", np.float32(0.1)),
         tensor("zero", np.int8(0)),
         tensor("flag", np.bool_(True)),
+        tensor("pads", np.zeros(8, np.int64)),
     ]
     nodes[8].metadata_props.add(key="pkg.torch.onnx.stack_trace", value='File "net.py", line 12, in forward\n  x')
     with pytest.raises(UnsupportedModelError) as caught:
@@ -387,6 +389,7 @@ def test_every_unsupported_node_is_named_at_once(read: Read) -> None:
         "If 'branch'",
         "com.microsoft.FusedConv 'fused'",
         "MaxUnpool 'unpool'",
+        "Pad 'pad'",
     }
     assert problems["Resize '/head/up/Resize'"] == "mode 'cubic'; sepcore has nearest, linear (head/up)"
     assert "int8 arrives with quantisation" in problems["QuantizeLinear 'quantize'"]

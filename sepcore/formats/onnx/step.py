@@ -61,11 +61,8 @@ class Operand:
         return self.dtype.kind == "f"
 
 
-@dataclass(frozen=True)
 class Lost:
     """A value of which nothing is known, because what makes it is not supported; that has been reported."""
-
-    name: str
 
 
 class UnsupportedError(Exception):

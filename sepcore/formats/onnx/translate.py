@@ -105,7 +105,7 @@ class _Translation:
     def _lost(self, kind: str, name: str, found: Unreadable) -> Lost:
         if name in self._used:
             self._problems.append(f"{kind} {shown(name)}: {found.reason}")
-        return Lost(name)
+        return Lost()
 
     def _translate(self, node: OnnxNode) -> None:
         """Add what ``node`` becomes, or the reason why it cannot be."""
@@ -123,7 +123,7 @@ class _Translation:
         except LostInputError:
             made = ()
         for name in node.outputs[len(made) :]:
-            self._known[name] = Lost(name)
+            self._known[name] = Lost()
         self._bind(step, [(name, operand) for name, operand in zip(node.outputs, made) if name])
 
     def _made(self, step: Step) -> Sequence[Operand]:

@@ -151,10 +151,10 @@ def _slice(step: Step) -> Operand:
 
 
 def _pad(step: Step) -> Operand:
-    x = step.input(0)
     mode = step.text("mode", "constant")
     if mode not in ("constant", "reflect", "edge"):
         raise UnsupportedError(f"mode {mode!r}; sepcore has constant, reflect and edge")
+    x = step.input(0)
     value = step.constant_number(2, "the value") if step.has(2) else 0.0
     axes = step.axes(step.constant_integers(3, "the axes"), x.rank) if step.has(3) else tuple(range(x.rank))
     if step.input(1).content is None:

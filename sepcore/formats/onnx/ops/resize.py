@@ -16,10 +16,10 @@ _ROUNDINGS = ("floor", "ceil", "round_prefer_floor", "round_prefer_ceil")
 
 
 def _resize(step: Step) -> Operand:
+    attrs = _settings(step)
     x = step.input(0)
     if x.rank not in (3, 4):
         raise UnsupportedError(f"an input of {x.rank} axes; sepcore resizes maps (n, c, h, w)")
-    attrs = _settings(step)
     axes = step.axes(step.integers("axes", tuple(range(x.rank))), x.rank)
     sized = step.has(3)
     if sized == (step.has(2) and step.input(2).shape != (0,)):
