@@ -33,6 +33,7 @@ class Draft:
     operands : step word -> (buffer, offset into it in bytes).
     weights : step word -> key of packed weights.
     batched : whether it runs once for all images.
+    choice : key of the choice (``sepcore.plan.select``) that its kernel came from.
     chain : the rows of each tile, where the step is a chain; ``scratch`` the bytes they need.
     """
 
@@ -44,5 +45,6 @@ class Draft:
     node: str
     macs: int
     batched: bool
+    choice: str = ""
     chain: Sequence[Sequence[Draft]] = ()
     scratch: int = 0

@@ -27,6 +27,7 @@ from sepcore.plan.bands import fuse_bands
 from sepcore.plan.drafts import Buffer, Draft
 from sepcore.plan.memory import Lifetime, lay_out
 from sepcore.plan.program import Operand, Step
+from sepcore.plan.select import Choice, Parameters
 from sepcore.plan.strided import copy
 from sepcore.plan.tensors import FLOAT, Map, Plain, Tensor, View, contiguous, map_shape
 from sepcore.plan.weights import WeightStore
@@ -38,11 +39,19 @@ class Lowering:
     """One planning run. ``batch`` images per call, ``threads`` workers that may share a step."""
 
     def __init__(
-        self, graph: Graph, values: Mapping[str, Value], isa: str, batch: int, threads: int, weights: WeightStore
+        self,
+        graph: Graph,
+        values: Mapping[str, Value],
+        isa: str,
+        batch: int,
+        threads: int,
+        weights: WeightStore,
+        tuned: Mapping[str, str],
     ) -> None:
         self.graph, self.values, self.batch, self.threads = graph, dict(values), batch, threads
         self.isa = isas.by_name(isa)
         self.weights = weights
+        self._tuned, self._choice = tuned, ""
         self.tensors: dict[str, Tensor] = {}
         self.consumers = graph.consumers()
         self.batched_nodes: frozenset[str] = frozenset()
@@ -241,6 +250,11 @@ class Lowering:
             return 1
         return max(1, min(2 * self.workers, units // max(1, smallest)))
 
+    def pick(self, choice: Choice[Parameters]) -> Parameters:
+        """The row for the current node's next step: the tuned one, else the cheapest by estimate."""
+        self._choice = choice.key if self.workers == 1 else f"{choice.key} by {self.workers}"
+        return choice.pick(self._tuned.get(self._choice))
+
     def weight(self, key: Hashable, make: Callable[[], NDArray[Any]]) -> Hashable:
         """Packed weights, made once per model."""
         return self.weights.reserve(key, make)
@@ -283,7 +297,8 @@ class Lowering:
             blocks[words.ZEROS] = "zeros"
         name = self._node.name if self._node else "output"
         batched = self.batched and not once_an_image
-        self._drafts.append(Draft(kernel, tiles, dict(shape), operands, blocks, name, macs, batched))
+        self._drafts.append(Draft(kernel, tiles, dict(shape), operands, blocks, name, macs, batched, self._choice))
+        self._choice = ""
 
     # --- the end ------------------------------------------------------------------------------------------------
 
@@ -333,7 +348,7 @@ class Lowering:
         for word, key in draft.weights.items():
             operands[word] = Operand("weights", self.weights.address(zeros if key == "zeros" else key))
         chain = tuple(tuple(self._resolve(row, offsets, zeros) for row in run) for run in draft.chain)
-        return Step(draft.kernel.name, draft.tiles, draft.words, operands, draft.node, draft.macs, chain)
+        return Step(draft.kernel.name, draft.tiles, draft.words, operands, draft.node, draft.macs, chain, draft.choice)
 
 
 def _place(tensor: Map | tuple[Buffer, int]) -> tuple[Buffer, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from sepcore.errors import PlanError, UnsupportedModelError
 from sepcore.ir.graph import Graph, Node, Value
@@ -25,6 +26,8 @@ from sepcore.plan.tensors import FLOAT, Plain
 from sepcore.plan.weights import WeightStore
 
 Rule = Callable[[Lowering, Node], None]
+
+_NOTHING_TUNED: Mapping[str, str] = MappingProxyType({})
 
 _ACTIVATIONS = ("relu", "clamp", "leaky_relu", "hardswish", "hardsigmoid", "silu", "sigmoid")
 
@@ -65,7 +68,14 @@ def unsupported(graph: Graph) -> list[str]:
 
 
 def plan(
-    graph: Graph, values: Mapping[str, Value], *, isa: str, batch: int, threads: int, weights: WeightStore
+    graph: Graph,
+    values: Mapping[str, Value],
+    *,
+    isa: str,
+    batch: int,
+    threads: int,
+    weights: WeightStore,
+    tuned: Mapping[str, str] = _NOTHING_TUNED,
 ) -> Program:
     """A program that runs ``graph`` on ``batch`` images.
 
@@ -73,6 +83,7 @@ def plan(
     ----------
     graph : after all passes, specialised to one image; ``values`` its concrete shapes.
     weights : the model's packed weights; what is new is added.
+    tuned : choice -> row to take, see ``sepcore.plan.select.Choice``; others are chosen by estimated cost.
 
     Raises
     ------
@@ -84,16 +95,22 @@ def plan(
         raise UnsupportedModelError(graph.name, problems)
     with weights.lock:
         try:
-            return _plan(graph, values, isa, batch, threads, weights)
+            return _plan(graph, values, isa, batch, threads, weights, tuned)
         except PlanError:
             weights.discard()
             raise
 
 
 def _plan(
-    graph: Graph, values: Mapping[str, Value], isa: str, batch: int, threads: int, weights: WeightStore
+    graph: Graph,
+    values: Mapping[str, Value],
+    isa: str,
+    batch: int,
+    threads: int,
+    weights: WeightStore,
+    tuned: Mapping[str, str],
 ) -> Program:
-    p = Lowering(graph, values, isa, batch, threads, weights)
+    p = Lowering(graph, values, isa, batch, threads, weights, tuned)
     p.batched_nodes = _tail(graph, values)
     for index, value in enumerate(graph.inputs):
         shape = tuple(int(d) for d in values[value.name].shape)

@@ -38,6 +38,8 @@ class Step:
     node : the graph node it comes from, for messages and profiles.
     macs : multiply-adds of one run.
     chain : the steps that each tile runs one after another, where the step is a chain of them.
+    choice : key of the choice (``sepcore.plan.select``) that its kernel came from, with " by T" where T threads share
+        it; empty where there was none.
     """
 
     kernel: str
@@ -47,6 +49,7 @@ class Step:
     node: str
     macs: int = 0
     chain: tuple[tuple[Step, ...], ...] = ()
+    choice: str = ""
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ def linear(p: Lowering, node: Node) -> None:
 def pointwise(p: Lowering, node: Node, x: Map, weight: Array, bias: Array | None, residual: str) -> None:
     n, k = weight.shape
     m = x.pixels * p.images
-    tile = select.pointwise_tile(m, k, n, p.isa.name)
+    tile = p.pick(select.pointwise_tiles(m, k, n, p.isa.name))
     lanes = p.isa.lanes
     panels = pointwise_pack.panels(tile, lanes, n)
     # The last panel may store vectors past the padded channels.
@@ -126,9 +126,10 @@ def _depthwise(p: Lowering, node: Node, weight: Array, bias: Array | None, paddi
     _, _, out_height, out_width = p.shape(node.output)
     top, left, _, _ = padding
     right = max(0, (out_width - 1) * stride + size - left - width)
-    window = select.depthwise_window(size, stride, left, right, width, out_width, p.isa.name)
-    if window is None:
+    choice = select.depthwise_windows(size, stride, (left, right), width, out_width, c, p.isa.name)
+    if not choice.rows:
         return False
+    window = p.pick(choice)
     x = p.as_map(x_name)
     out = p.new_map(node.output)
     lanes = p.isa.lanes
@@ -175,9 +176,10 @@ def _stem(p: Lowering, node: Node, weight: Array, bias: Array | None, padding: t
     _, _, out_height, out_width = p.shape(node.output)
     top, left, _, _ = padding
     right = max(0, (out_width - 1) * stride + size - left - width)
-    stem = select.stem_tile(size, stride, left, right, width, out_width, oc, p.isa.name)
-    if stem is None or ic * size > stem_rows.MAX_ROW_POINTERS:
+    choice = select.stem_tiles(size, stride, (left, right), width, out_width, oc, p.isa.name)
+    if not choice.rows or ic * size > stem_rows.MAX_ROW_POINTERS:
         return False
+    stem = p.pick(choice)
     lanes = p.isa.lanes
     columns = stem.vectors * lanes
     panels = -(-oc // columns)
@@ -256,7 +258,7 @@ def dense(
     groups, lanes = node.attrs["groups"], p.isa.lanes
     _, _, out_height, out_width = p.shape(node.output)
     m, per_group = out_height * out_width, oc // groups
-    tile = select.dense_tile(m, k * kh * kw, per_group, p.isa.name)
+    tile = p.pick(select.dense_tiles(m, k * kh * kw, per_group, p.isa.name))
     columns = tile.columns(lanes)
     panels = -(-per_group // columns)
     x = p.as_map(node.inputs[0])

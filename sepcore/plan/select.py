@@ -1,19 +1,51 @@
-"""Picks a kernel row for a shape by estimated cost; knows kernels and numbers, no graphs."""
+"""Which kernel rows can run a layer of a shape, cheapest first by estimate; knows kernels and numbers, no graphs."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import cache
+from typing import Generic, TypeVar
 
 from sepcore.kernels import isa as isas
-from sepcore.kernels.conv import dense
-from sepcore.kernels.conv.stem import Stem, stems
-from sepcore.kernels.depthwise.rows import Window, fits, windows
-from sepcore.kernels.pointwise.rows import Tile, tiles
+from sepcore.kernels.conv import dense, stem
+from sepcore.kernels.conv.stem import Stem
+from sepcore.kernels.depthwise import rows as depthwise
+from sepcore.kernels.depthwise.rows import Window, fits
+from sepcore.kernels.pointwise import rows as pointwise
+from sepcore.kernels.pointwise.rows import Tile
 
 _FMA_LATENCY = 4.0  # cycles until a sum can be added to again
 _TILE_OVERHEAD = 14.0  # cycles a tile takes beyond its products: pointers, bias, branch
 _L1_BYTES = 32 << 10  # of weights that stay in the first cache beside the pixels
 _L2_BYTES_PER_CYCLE = 40.0
+
+Parameters = TypeVar("Parameters")
+
+
+@dataclass(frozen=True)
+class Choice(Generic[Parameters]):
+    """A decision of the planner. Whichever row is taken, results are the same bits: only time differs.
+
+    Attributes
+    ----------
+    key : operator and shape, as files of tuned rows name them: ``pointwise 49x960x160``.
+    rows : name and parameters of every row that covers the shape, cheapest first by estimate; may be empty.
+    """
+
+    key: str
+    rows: tuple[tuple[str, Parameters], ...]
+
+    def pick(self, name: str | None) -> Parameters:
+        """The parameters of the row ``name``, or of the cheapest where that is None or not among the rows."""
+        return dict(self.rows).get(name or "", self.rows[0][1])
+
+
+def _by_cost(
+    key: str, usable: Iterable[Parameters], name: Callable[[Parameters], str], cost: Callable[[Parameters], object]
+) -> Choice[Parameters]:
+    ordered = sorted(usable, key=cost)  # type: ignore[arg-type]
+    return Choice(key, tuple((name(one), one) for one in ordered))
 
 
 def pointwise_cycles(tile: Tile, m: int, k: int, n: int, lanes: int, fma: bool = True) -> float:
@@ -29,39 +61,51 @@ def pointwise_cycles(tile: Tile, m: int, k: int, n: int, lanes: int, fma: bool =
 
 
 @cache
-def pointwise_tile(m: int, k: int, n: int, isa: str) -> Tile:
-    """The cheapest tile for m pixels, k input and n output channels."""
+def pointwise_tiles(m: int, k: int, n: int, isa: str) -> Choice[Tile]:
+    """Tiles for m pixels, k input and n output channels."""
     chosen = isas.by_name(isa)
-    usable = [t for t in tiles(isa) if t.rows <= m]
-    return min(usable, key=lambda t: (pointwise_cycles(t, m, k, n, chosen.lanes, chosen.fma), t.rows))
+    return _by_cost(
+        f"pointwise {m}x{k}x{n}",
+        (t for t in pointwise.tiles(isa) if t.rows <= m),
+        lambda t: pointwise.row(t, isa).name,
+        lambda t: (pointwise_cycles(t, m, k, n, chosen.lanes, chosen.fma), t.rows),
+    )
 
 
 @cache
-def dense_tile(m: int, k: int, n: int, isa: str) -> Tile:
-    """The cheapest dense convolution tile for m output pixels, k products each and n output channels a group."""
+def dense_tiles(m: int, k: int, n: int, isa: str) -> Choice[Tile]:
+    """Dense convolution tiles for m output pixels, k products each and n output channels a group."""
     chosen = isas.by_name(isa)
-    usable = [t for t in dense.tiles(isa) if t.rows <= m]
-    return min(usable, key=lambda t: (pointwise_cycles(t, m, k, n, chosen.lanes, chosen.fma), t.rows))
+    return _by_cost(
+        f"conv {m}x{k}x{n}",
+        (t for t in dense.tiles(isa) if t.rows <= m),
+        lambda t: dense.row(t, isa).name,
+        lambda t: (pointwise_cycles(t, m, k, n, chosen.lanes, chosen.fma), t.rows),
+    )
 
 
 @cache
-def depthwise_window(
-    size: int, stride: int, left: int, right: int, width: int, out_width: int, isa: str
-) -> Window | None:
-    """The cheapest window for a map, or None where no row covers it."""
-    usable = [
-        w
-        for w in windows(isa)
-        if (w.size, w.stride, w.left, w.right) == (size, stride, left, right) and fits(w, width, out_width)
-    ]
-    return min(usable, key=lambda w: -(-out_width // w.width) * (w.width + 0.7), default=None)
+def depthwise_windows(
+    size: int, stride: int, sides: tuple[int, int], in_width: int, out_width: int, channels: int, isa: str
+) -> Choice[Window]:
+    """Windows for a map: ``sides`` are the columns outside it at its first and last output."""
+    return _by_cost(
+        f"depthwise k{size}s{stride} {in_width}to{out_width}x{channels}",
+        (
+            w
+            for w in depthwise.windows(isa)
+            if (w.size, w.stride, w.left, w.right) == (size, stride, *sides) and fits(w, in_width, out_width)
+        ),
+        lambda w: depthwise.row(w, isa).name,
+        lambda w: -(-out_width // w.width) * (w.width + 0.7),
+    )
 
 
 @cache
-def stem_tile(
-    size: int, stride: int, left: int, right: int, width: int, out_width: int, out_channels: int, isa: str
-) -> Stem | None:
-    """The cheapest first-layer tile, or None where no row covers the map."""
+def stem_tiles(
+    size: int, stride: int, sides: tuple[int, int], in_width: int, out_width: int, out_channels: int, isa: str
+) -> Choice[Stem]:
+    """First-layer tiles for a map: ``sides`` are the columns outside it at its first and last output."""
     lanes = isas.by_name(isa).lanes
 
     def cost(s: Stem) -> float:
@@ -70,9 +114,13 @@ def stem_tile(
         # A panel more reads the input once more and leaves gaps in the lines it writes.
         return -(-out_width // s.width) * panels * per_tap * (1 + 0.02 * panels)
 
-    usable = []
-    for s in stems(isa):
+    def covers(s: Stem) -> bool:
         window = Window(s.size, s.stride, s.width, s.left, s.right)
-        if (s.size, s.stride, s.left, s.right) == (size, stride, left, right) and fits(window, width, out_width):
-            usable.append(s)
-    return min(usable, key=cost, default=None)
+        return (s.size, s.stride, s.left, s.right) == (size, stride, *sides) and fits(window, in_width, out_width)
+
+    return _by_cost(
+        f"stem k{size}s{stride} {in_width}to{out_width}x{out_channels}",
+        (s for s in stem.stems(isa) if covers(s)),
+        lambda s: stem.row(s, isa).name,
+        cost,
+    )
