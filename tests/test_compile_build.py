@@ -17,7 +17,8 @@ from numba.extending import intrinsic
 
 from sepcore.compile import elf, numba_abi
 from sepcore.compile.build import KernelSource, build_assembly, build_object
-from sepcore.compile.loader import LIBC_SYMBOLS, load
+from sepcore.compile.code import LIBC_SYMBOLS
+from sepcore.compile.loader import load
 from sepcore.errors import CompileError
 from sepcore.kernels import isa as isas
 from sepcore.kernels.emit import Emitter

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import mmap
 import platform
 import random
 import struct
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 from elf_files import AARCH64, ALLOC, EXEC, NOBITS, TLS, WRITE, ElfFile, Part
 
-from sepcore.compile import elf, loader
+from sepcore.compile import elf, link
 from sepcore.compile.loader import load
 from sepcore.errors import CompileError
 
@@ -189,9 +188,9 @@ def test_damage_never_escapes_as_another_error() -> None:
 )
 def test_arm_relocations(kind: int, before: int, target: int, addend: int, after: int) -> None:
     """Instruction words as the Arm Architecture Reference Manual encodes them; the place is 0x1000."""
-    memory = mmap.mmap(-1, 0x3000)
+    memory = bytearray(0x3000)
     struct.pack_into("<I", memory, 0x1000, before)
-    loader._RELOCATE["aarch64"](memory, 0x1000, [(0, 1 << 32 | kind, addend)], [None, target])
+    link._RELOCATE["aarch64"](memory, 0x1000, [(0, 1 << 32 | kind, addend)], [None, target])
     assert hex(struct.unpack_from("<I", memory, 0x1000)[0]) == hex(after)
 
 
@@ -201,7 +200,7 @@ def test_arm_relocations(kind: int, before: int, target: int, addend: int, after
 )
 def test_arm_relocations_that_cannot_be_done(kind: int, target: int, said: str) -> None:
     with pytest.raises(CompileError, match=said):
-        loader._RELOCATE["aarch64"](mmap.mmap(-1, 4096), 0, [(0, 1 << 32 | kind, 0)], [None, target])
+        link._RELOCATE["aarch64"](bytearray(4096), 0, [(0, 1 << 32 | kind, 0)], [None, target])
 
 
 def test_sections_that_are_not_loaded_cost_nothing() -> None:

@@ -14,7 +14,8 @@ from toy_programs import Layers, Toy, c_callable, c_function, compiled, counting
 from sepcore.kernels import isa as isas
 from sepcore.kernels import step
 from sepcore.kernels.runtime import layout, walk
-from sepcore.runtime.pool import Pool, native_functions
+from sepcore.runtime.native import native_functions
+from sepcore.runtime.pool import Pool
 
 
 @pytest.fixture(scope="module")

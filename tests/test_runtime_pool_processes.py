@@ -18,7 +18,8 @@ from toy_programs import Layers
 
 from sepcore.kernels import isa as isas
 from sepcore.kernels.runtime import layout
-from sepcore.runtime.pool import Pool, native_functions, shared_pool
+from sepcore.runtime.native import native_functions, pool_for
+from sepcore.runtime.pool import Pool
 
 # Python 3.12 and later warn of any fork beside threads; that it is safe is what these tests are about.
 pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
@@ -120,8 +121,8 @@ def test_a_child_does_not_inherit_a_busy_pool(pool: Pool) -> None:
 
 
 def _spawned(threads: int) -> int:
-    pool = shared_pool(isas.chosen())
-    assert pool is shared_pool(isas.chosen())
+    pool = pool_for(isas.chosen())
+    assert pool is pool_for(isas.chosen())
     _check(pool, threads, runs=50)
     return pool.workers
 
@@ -136,7 +137,7 @@ import atexit, sys, threading
 sys.path.insert(0, {tests!r})
 from toy_programs import Layers
 from sepcore.kernels import isa as isas
-from sepcore.runtime.pool import shared_pool
+from sepcore.runtime.native import pool_for
 
 def call(runs):
     toy = Layers(40, 6, threads=3)
@@ -151,7 +152,7 @@ def last():
     print(pool.workers)
 
 atexit.register(last)  # runs after the pool has closed: the first registered is the last called
-pool = shared_pool(isas.chosen())
+pool = pool_for(isas.chosen())
 call(20)
 threading.Thread(target=call, args=(-1,), daemon=True).start()
 call(200)

@@ -18,7 +18,8 @@ from sepcore.kernels import registry, step
 from sepcore.kernels.runtime import layout
 from sepcore.plan.program import Program, Step
 from sepcore.runtime.context import Context
-from sepcore.runtime.pool import WALK_IMAGES, Pool, shared_pool
+from sepcore.runtime.native import pool_for
+from sepcore.runtime.pool import WALK_IMAGES, Pool
 from sepcore.runtime.session import Session
 
 
@@ -110,7 +111,7 @@ def program_calls(session: Session, shapes: tuple[tuple[int, ...], ...]) -> Call
     InputError : the network does not take inputs of these shapes.
     """
     program = session.program(*shapes)
-    pool = shared_pool(isas.by_name(session.isa))
+    pool = pool_for(isas.by_name(session.isa))
     rng = np.random.default_rng(0)
     inputs = [rng.standard_normal(shape, np.float32) for shape in shapes]
     outputs = [np.empty(spec.shape, np.float32) for spec in program.outputs]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sepcore.compile import elf
-from sepcore.compile.loader import LIBC_SYMBOLS
+from sepcore.compile.code import LIBC_SYMBOLS
 from sepcore.compile.numba_abi import RAISED, compiler_lock, lower
 from sepcore.errors import CompileError
 from sepcore.kernels.isa import Isa

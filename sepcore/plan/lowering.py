@@ -255,9 +255,9 @@ class Lowering:
         self._choice = choice.key if self.workers == 1 else f"{choice.key} by {self.workers}"
         return choice.pick(self._tuned.get(self._choice))
 
-    def weight(self, key: Hashable, make: Callable[[], NDArray[Any]]) -> Hashable:
-        """Packed weights, made once per model."""
-        return self.weights.reserve(key, make)
+    def weight(self, key: Hashable, make: Callable[..., NDArray[Any]], *arguments: Any) -> Hashable:
+        """Packed weights, made by ``make(*arguments)`` once per model."""
+        return self.weights.reserve(key, make, *arguments)
 
     def zeros(self, size: int) -> None:
         """Have at least ``size`` bytes of zeros to point rows outside a map at."""

@@ -12,7 +12,8 @@ from typing import Literal
 
 Space = Literal["private", "shared", "scratch", "weights", "input", "output"]
 """private: the arena of one image in flight. shared: the arena of one call. scratch: a thread's own memory.
-weights: an absolute address. input, output: the caller's arrays, by index."""
+weights: packed weights, counted from an address that the context is given; 0, and offsets are addresses, where a
+program runs in the process that planned it. input, output: the caller's arrays, by index."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,11 @@ def pointwise(p: Lowering, node: Node, x: Map, weight: Array, bias: Array | None
     out = p.new_map(node.output, slack=max(0, panels * tile.columns(lanes) - p.padded(n)))
     packed = p.weight(
         (node.name, "pointwise", tile.vectors, tile.pair, lanes),
-        lambda: pointwise_pack.pack(weight, bias, tile, lanes),
+        pointwise_pack.pack,
+        weight,
+        bias,
+        tile,
+        lanes,
     )
     extra = p.as_map(residual) if residual else None
     row_blocks, panel_blocks = _pointwise_split(p, m, n, k, tile.rows, panels)
@@ -133,7 +137,7 @@ def _depthwise(p: Lowering, node: Node, weight: Array, bias: Array | None, paddi
     x = p.as_map(x_name)
     out = p.new_map(node.output)
     lanes = p.isa.lanes
-    packed = p.weight((node.name, "depthwise", lanes), lambda: depthwise_pack.pack(weight, bias, lanes))
+    packed = p.weight((node.name, "depthwise", lanes), depthwise_pack.pack, weight, bias, lanes)
     p.zeros(width * x.pixel_bytes)
     row_blocks, channel_blocks = p.split(-(-out_height // 2), 2), 1
     if row_blocks < p.workers:
@@ -184,7 +188,7 @@ def _stem(p: Lowering, node: Node, weight: Array, bias: Array | None, padding: t
     columns = stem.vectors * lanes
     panels = -(-oc // columns)
     out = p.new_map(node.output, slack=max(0, panels * columns - p.padded(oc)))
-    packed = p.weight((node.name, "stem", stem.vectors, lanes), lambda: stem_rows.pack(weight, bias, stem, lanes))
+    packed = p.weight((node.name, "stem", stem.vectors, lanes), stem_rows.pack, weight, bias, stem, lanes)
     p.zeros(width * FLOAT)
     blocks = p.split(out_height, 4)
     r = stem_rows
@@ -219,7 +223,7 @@ def depthwise_general(
     x = p.as_map(node.inputs[0])
     out = p.new_map(node.output)
     lanes = p.isa.lanes
-    packed = p.weight((node.name, "depthwise", lanes), lambda: depthwise_pack.pack(weight, bias, lanes))
+    packed = p.weight((node.name, "depthwise", lanes), depthwise_pack.pack, weight, bias, lanes)
     blocks = p.split(out.height, 1)
     r = general_rows
     p.step(
@@ -265,9 +269,7 @@ def dense(
     stored = (groups - 1) * per_group + panels * columns
     out = p.new_map(node.output, slack=max(0, stored - p.padded(oc)))
     extra = p.as_map(residual) if residual else None
-    packed = p.weight(
-        (node.name, "dense", tile.vectors, lanes), lambda: dense_rows.pack(weight, bias, groups, tile, lanes)
-    )
+    packed = p.weight((node.name, "dense", tile.vectors, lanes), dense_rows.pack, weight, bias, groups, tile, lanes)
     p.zeros(FLOAT * k)
     p.scratch(dense_rows.scratch_bytes(tile, kh * kw))
     blocks = p.split(-(-m // tile.rows), 1)

@@ -44,10 +44,10 @@ class WeightStore:
         """Held by a planner from its first ``reserve`` to ``seal``."""
         self.bytes = 0
 
-    def reserve(self, key: Hashable, make: Callable[[], NDArray[Any]]) -> Hashable:
-        """Have the block ``key`` made unless it exists; returns the key."""
+    def reserve(self, key: Hashable, make: Callable[..., NDArray[Any]], *arguments: Any) -> Hashable:
+        """Have the block ``key`` made by ``make(*arguments)`` unless it exists; returns the key."""
         if key not in self._addresses and key not in self._new:
-            self._new[key] = np.ascontiguousarray(make())
+            self._new[key] = np.ascontiguousarray(make(*arguments))
         return key
 
     def seal(self) -> None:

@@ -28,9 +28,15 @@ class Context:
     One image: its steps and those of the batch stand in one table, and threads share the tiles of each step.
     Several images: each thread takes images alone, on a table and an arena of its own; then all share the steps of
     the batch.
+
+    Parameters
+    ----------
+    addresses : of the kernels, by name.
+    walk_images : name of the kernel that takes images through a program.
+    weights : address that operands in the space "weights" are counted from.
     """
 
-    def __init__(self, program: Program, addresses: Mapping[str, int], walk_images: str) -> None:
+    def __init__(self, program: Program, addresses: Mapping[str, int], walk_images: str, weights: int = 0) -> None:
         self.program = program
         threads = program.threads
         self._copies = 1 if program.batch == 1 else threads
@@ -40,7 +46,7 @@ class Context:
         self._private = [base + t * private for t in range(self._copies)]
         self._shared = base + self._copies * private
         self._scratch = [self._shared + shared + t * scratch for t in range(threads)]
-        self._addresses = addresses
+        self._addresses, self._weights = addresses, weights
         self._caller: list[tuple[int, str, int, int]] = []
         self._allocate(threads)
         self._blocks(scratch)
@@ -130,7 +136,12 @@ class Context:
                 self._caller.append((at + word, operand.space, operand.index, operand.offset))
 
     def _address(self, operand: Operand, copy: int, thread: int) -> int:
-        bases = {"private": self._private[copy], "shared": self._shared, "scratch": self._scratch[thread]}
+        bases = {
+            "private": self._private[copy],
+            "shared": self._shared,
+            "scratch": self._scratch[thread],
+            "weights": self._weights,
+        }
         return bases.get(operand.space, 0) + operand.offset
 
     def point_at(self, inputs: Sequence[int], outputs: Sequence[int]) -> None:

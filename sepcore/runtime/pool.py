@@ -11,12 +11,9 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 
-from sepcore.compile import kernels_for
-from sepcore.kernels.isa import Isa
-from sepcore.kernels.runtime import layout, rows
+from sepcore.kernels.runtime import layout
 
 WALK_IMAGES = "walk_images"
 
@@ -161,32 +158,20 @@ def _address(library: ctypes.CDLL, name: str) -> int:
     return ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0
 
 
-def native_functions(isa: Isa, cache_dir: Path | None = None) -> dict[str, int]:
-    """Addresses of the runtime's native functions, by name without the instruction set.
-
-    Raises
-    ------
-    CompileError : they cannot be compiled or loaded.
-    """
-    specs = list(rows.rows(isa.name))
-    found = kernels_for(specs, isa.name, cache_dir=cache_dir, registry=rows.__name__)
-    return {spec.name.rpartition("__")[0]: found[spec.name] for spec in specs}
-
-
 _shared: list[Pool] = []
 _shared_lock = threading.Lock()
 
 
-def shared_pool(isa: Isa, cache_dir: Path | None = None) -> Pool:
+def shared_pool(addresses: Callable[[], Mapping[str, int]]) -> Pool:
     """The one pool of this process, which grows to the largest number of threads that a session asks for.
 
-    Raises
-    ------
-    CompileError : the native functions cannot be compiled or loaded.
+    Parameters
+    ----------
+    addresses : gives those of the native functions; called where there is no pool yet.
     """
     with _shared_lock:
         if not _shared:
-            _shared.append(Pool(native_functions(isa, cache_dir)))
+            _shared.append(Pool(addresses()))
         return _shared[0]
 
 

@@ -22,30 +22,16 @@ from sepcore.kernels import registry
 from sepcore.options import SessionOptions
 from sepcore.passes import run_shape_passes
 from sepcore.plan import Program, WeightStore, mixed_images, plan, unsupported
-from sepcore.runtime.context import Context
-from sepcore.runtime.pool import WALK_IMAGES, Pool, shared_pool
+from sepcore.runtime.inputs import check_shape, checked
+from sepcore.runtime.native import pool_for
+from sepcore.runtime.pool import Pool
+from sepcore.runtime.prepared import Prepared
 from sepcore.runtime.threads import num_threads
 
 Array = NDArray[np.float32]
 
 _KEPT_PROGRAMS = 16
 """Programs kept per session; the one made longest ago goes first."""
-
-
-class _Prepared:
-    """A program with its kernels and the contexts that no call is using."""
-
-    def __init__(self, program: Program, addresses: Mapping[str, int], walk_images: str) -> None:
-        self.program = program
-        self.output_shapes = tuple(spec.shape for spec in program.outputs)
-        self.free: list[Context] = []
-        self._addresses, self._walk_images = addresses, walk_images
-
-    def context(self) -> Context:
-        try:
-            return self.free.pop()
-        except IndexError:
-            return Context(self.program, self._addresses, self._walk_images)
 
 
 class Session:
@@ -73,9 +59,9 @@ class Session:
         self.outputs: tuple[Value, ...] = described_outputs(graph)
         self._check_supported()
         self._weights = WeightStore()
-        self._prepared: OrderedDict[tuple[tuple[int, ...], ...], _Prepared] = OrderedDict()
+        self._prepared: OrderedDict[tuple[tuple[int, ...], ...], Prepared] = OrderedDict()
         self._lock = threading.Lock()
-        self._pool: Pool = shared_pool(isas.by_name(self.isa), options.cache_dir)
+        self._pool: Pool = pool_for(isas.by_name(self.isa), options.cache_dir)
 
     def __call__(self, *arrays: Array) -> Any:
         """The network's outputs.
@@ -122,16 +108,13 @@ class Session:
     def _run(self, arrays: Sequence[Array]) -> list[Array]:
         if len(arrays) != len(self.inputs):
             raise InputError(f"inputs: expected {len(self.inputs)}, found {len(arrays)}")
-        checked = [_checked(value, array) for value, array in zip(self.inputs, arrays)]
-        shapes = tuple(array.shape for array in checked)
+        arrays = [checked(value.name, array) for value, array in zip(self.inputs, arrays)]
+        shapes = tuple(array.shape for array in arrays)
         if all(shape and shape[0] == 0 for shape in shapes):
             return self._nothing(shapes)
         prepared = self._prepared.get(shapes) or self._prepare(shapes)
         outputs = [np.empty(shape, np.float32) for shape in prepared.output_shapes]
-        context = prepared.context()
-        context.point_at([a.ctypes.data for a in checked], [o.ctypes.data for o in outputs])
-        self._pool.run(context.request, prepared.program.threads)
-        prepared.free.append(context)
+        prepared.run([a.ctypes.data for a in arrays], [o.ctypes.data for o in outputs])
         return outputs
 
     def _nothing(self, shapes: tuple[tuple[int, ...], ...]) -> list[Array]:
@@ -149,15 +132,14 @@ class Session:
         if problems := unsupported(graph):
             raise UnsupportedModelError(self._graph.name, problems)
 
-    def _prepare(self, shapes: tuple[tuple[int, ...], ...]) -> _Prepared:
+    def _prepare(self, shapes: tuple[tuple[int, ...], ...]) -> Prepared:
         with self._lock:
             known = self._prepared.get(shapes)
             if known is None:
                 program = self._plan(shapes)
                 rows = [registry.find(name) for name in program.kernels()]
-                addresses = dict(kernels_for(rows, self.isa, cache_dir=self._options.cache_dir))
-                addresses[WALK_IMAGES] = self._pool.walk_images_address
-                known = _Prepared(program, addresses, WALK_IMAGES)
+                addresses = kernels_for(rows, self.isa, cache_dir=self._options.cache_dir)
+                known = Prepared(program, addresses, self._pool)
                 if len(self._prepared) >= _KEPT_PROGRAMS:
                     self._prepared.popitem(last=False)
                 self._prepared[shapes] = known
@@ -165,7 +147,7 @@ class Session:
 
     def _plan(self, shapes: tuple[tuple[int, ...], ...]) -> Program:
         for value, shape in zip(self.inputs, shapes):
-            _check_shape(value, shape)
+            check_shape(value.name, value.shape, shape)
         batches = {shape[0] for shape in shapes}
         if len(batches) != 1:
             raise InputError(f"inputs: expected one batch size, found {', '.join(map(str, sorted(batches)))}")
@@ -224,25 +206,6 @@ def described_outputs(graph: Graph) -> tuple[Value, ...]:
         )
         for name in graph.outputs
     )
-
-
-def _checked(value: Value, array: Any) -> Array:
-    if not isinstance(array, np.ndarray):
-        raise InputError(f"input {value.name!r}: expected a numpy array, found {type(array).__name__}")
-    if array.dtype != np.float32:
-        raise InputError(f"input {value.name!r}: expected float32, found {array.dtype}")
-    return np.ascontiguousarray(array)
-
-
-def _check_shape(value: Value, shape: tuple[int, ...]) -> None:
-    expected = f"({', '.join(map(str, value.shape))})"
-    if len(shape) != len(value.shape):
-        raise InputError(f"input {value.name!r}: expected {len(value.shape)} axes {expected}, found shape {shape}")
-    for wanted, found in zip(value.shape[1:], shape[1:]):
-        if (isinstance(wanted, int) and wanted != found) or found < 1:
-            raise InputError(f"input {value.name!r}: expected shape {expected}, found {shape}")
-    if isinstance(value.shape[0], int) and value.shape[0] != shape[0]:
-        raise InputError(f"input {value.name!r}: expected a batch of {value.shape[0]}, found {shape[0]}")
 
 
 __all__ = ["PlanError", "Session"]
