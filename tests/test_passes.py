@@ -30,6 +30,7 @@ from sepcore.passes.fuse_hardswish import fuse_hardswish
 from sepcore.passes.fuse_residual import fuse_residual
 from sepcore.passes.fuse_silu import fuse_silu
 from sepcore.passes.lower_batch_norm import lower_batch_norm
+from sepcore.passes.merge_branches import merge_branches
 from sepcore.passes.merge_scale import merge_scale
 
 Pass = Callable[[Graph], Graph]
@@ -976,3 +977,59 @@ def test_passes_reach_a_fixed_point() -> None:
     special = run_shape_passes(shaped(once))
     assert run_shape_passes(special).nodes == special.nodes
     assert infer_shapes(special, {})[special.outputs[0]].shape == SIZES[0]
+
+
+# merge_branches
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_branches_become_one_convolution(groups: int) -> None:
+    net = Net()
+    three, one = {"padding": (1, 1, 1, 1), "groups": groups}, {"groups": groups}
+    ic = 4 // groups * groups
+    first, second = net.conv(net.x, ic=ic, k=3, **three), net.conv(net.x, ic=ic, k=3, bias=False, **three)
+    y = net.add("add", [net.batch_norm(net.x), net.conv(net.x, ic=ic, **one)])
+    y = net.add("add", [net.add("add", [y, first]), second])
+    result = after(merge_branches, net.build([net.add("relu", [y])]), ["conv2d", "relu"])
+    assert result.constants[result.nodes[0].inputs[1]].shape == (4, 4 // groups, 3, 3)
+
+
+def test_a_window_is_set_where_its_padding_says() -> None:
+    net = Net()
+    large = net.conv(net.x, k=3, oc=5, padding=(2, 1, 0, 1), strides=(2, 1))
+    small = net.add("conv2d", [net.x, net.noise(5, 4, 2, 1)], padding=(1, 0, 0, 0), strides=(2, 1))
+    after(merge_branches, net.build([net.add("add", [small, large])]), ["conv2d"])
+
+
+OTHER_BRANCHES: dict[str, Callable[[Net], str]] = {
+    "of other groups": lambda net: net.conv(net.x, k=3, padding=(1, 1, 1, 1), groups=4),
+    "dilated": lambda net: net.conv(net.x, k=3, padding=(2, 2, 2, 2), dilation=(2, 2)),
+    "of another value": lambda net: net.conv(net.add("neg", [net.x]), k=3, padding=(1, 1, 1, 1)),
+    "wider than high": lambda net: net.add("conv2d", [net.x, net.noise(4, 4, 1, 5)], padding=(0, 2, 0, 2)),
+    "that an activation follows": lambda net: net.conv(net.x, k=3, padding=(1, 1, 1, 1), activation=("relu",)),
+    "of one channel": lambda net: net.conv(net.x, oc=1, k=3, padding=(1, 1, 1, 1)),
+    "the value itself": lambda net: net.x,
+}
+
+
+@pytest.mark.parametrize("case", OTHER_BRANCHES)
+def test_a_branch_stays(case: str) -> None:
+    net = Net()
+    y = net.add("add", [net.conv(net.x, k=3, padding=(1, 1, 1, 1)), OTHER_BRANCHES[case](net)])
+    graph = net.build([y])
+    after(merge_branches, graph, ops(graph))
+
+
+def test_branches_that_are_read_elsewhere_stay() -> None:
+    for outputs in ((0, 2), (1, 2)):
+        net = Net()
+        branches = [net.conv(net.x, k=3, padding=(1, 1, 1, 1)), net.batch_norm(net.x)]
+        branches.append(net.add("add", branches))
+        graph = net.build([branches[i] for i in outputs])
+        after(merge_branches, graph, ["conv2d", "batch_norm", "add"])
+
+
+def test_a_normalisation_beside_strides_stays() -> None:
+    net = Net((1, 4, 1, 1))
+    graph = net.build([net.add("add", [net.conv(net.x, strides=(2, 2)), net.batch_norm(net.x)])])
+    after(merge_branches, graph, ["conv2d", "batch_norm", "add"], [(1, 4, 1, 1)])

@@ -21,6 +21,7 @@ from sepcore.passes.fuse_hardswish import fuse_hardswish
 from sepcore.passes.fuse_residual import fuse_residual
 from sepcore.passes.fuse_silu import fuse_silu
 from sepcore.passes.lower_batch_norm import lower_batch_norm
+from sepcore.passes.merge_branches import merge_branches
 from sepcore.passes.merge_scale import merge_scale
 from sepcore.passes.rewrite import Pass
 
@@ -36,6 +37,7 @@ PASSES: tuple[Pass, ...] = (
     canonicalise_linear,
     merge_scale,
     fold_pad,
+    merge_branches,
     fuse_activation,
 )
 """Run once per network, for any input size."""
