@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sepcore.compile import kernels_for
 from sepcore.errors import GraphError, InputError, OptionError, PlanError, UnsupportedModelError
@@ -21,20 +19,19 @@ from sepcore.kernels import isa as isas
 from sepcore.kernels import registry
 from sepcore.options import SessionOptions
 from sepcore.passes import run_shape_passes
-from sepcore.plan import Program, WeightStore, mixed_images, plan, unsupported
-from sepcore.runtime.inputs import check_shape, checked
+from sepcore.plan import Program, WeightStore, plan_at, unsupported
+from sepcore.runtime.inputs import check_shape
 from sepcore.runtime.native import pool_for
 from sepcore.runtime.pool import Pool
 from sepcore.runtime.prepared import Prepared
+from sepcore.runtime.runner import Array, Runner
 from sepcore.runtime.threads import num_threads
-
-Array = NDArray[np.float32]
 
 _KEPT_PROGRAMS = 16
 """Programs kept per session; the one made longest ago goes first."""
 
 
-class Session:
+class Session(Runner[Value]):
     """Runs one graph.
 
     Parameters
@@ -63,52 +60,11 @@ class Session:
         self._lock = threading.Lock()
         self._pool: Pool = pool_for(isas.by_name(self.isa), options.cache_dir)
 
-    def __call__(self, *arrays: Array) -> Any:
-        """The network's outputs.
-
-        Parameters
-        ----------
-        arrays : one per input, float32, C order or not; (n, 3, h, w) for a classifier. They are not modified.
-
-        Returns
-        -------
-        float32 array, or a tuple of them where the network has several outputs; the caller's own.
-
-        Raises
-        ------
-        InputError : wrong count, type, dtype, rank or shape; says what was expected and found.
-        """
-        outputs = self._run(arrays)
-        return outputs[0] if len(outputs) == 1 else tuple(outputs)
-
-    def run(self, output_names: Sequence[str] | None, feeds: Mapping[str, Array]) -> list[Array]:
-        """ONNX Runtime's spelling: outputs by name (all where None) for inputs by name."""
-        known = [value.name for value in self.inputs]
-        if set(feeds) != set(known):
-            raise InputError(f"inputs: expected {', '.join(known)}, found {', '.join(feeds) or 'none'}")
-        outputs = dict(zip((value.name for value in self.outputs), self._run([feeds[name] for name in known])))
-        wanted = list(outputs) if output_names is None else list(output_names)
-        for name in wanted:
-            if name not in outputs:
-                raise InputError(f"output: expected one of {', '.join(outputs)}, found {name!r}")
-        return [outputs[name] for name in wanted]
-
-    def get_inputs(self) -> list[Value]:
-        """ONNX Runtime's spelling of ``inputs``."""
-        return list(self.inputs)
-
-    def get_outputs(self) -> list[Value]:
-        """ONNX Runtime's spelling of ``outputs``."""
-        return list(self.outputs)
-
     def program(self, *shapes: Sequence[int]) -> Program:
         """The program for inputs of these shapes, planned now if it was not."""
         return self._prepare(tuple(tuple(s) for s in shapes)).program
 
-    def _run(self, arrays: Sequence[Array]) -> list[Array]:
-        if len(arrays) != len(self.inputs):
-            raise InputError(f"inputs: expected {len(self.inputs)}, found {len(arrays)}")
-        arrays = [checked(value.name, array) for value, array in zip(self.inputs, arrays)]
+    def _run(self, arrays: list[Array]) -> list[Array]:
         shapes = tuple(array.shape for array in arrays)
         if all(shape and shape[0] == 0 for shape in shapes):
             return self._nothing(shapes)
@@ -154,13 +110,9 @@ class Session:
         (batch,) = batches
         one = {value.name: (1, *shape[1:]) for value, shape in zip(self.inputs, shapes)}
         try:
-            graph = run_shape_passes(specialise(self._graph, one))
-            values = infer_shapes(graph, one)
+            return plan_at(self._graph, one, isa=self.isa, batch=batch, threads=self.num_threads, weights=self._weights)
         except GraphError as error:
             raise InputError(f"input {shapes[0]}: {error}") from error
-        if batch > 1 and (problems := mixed_images(self._graph, one, batch)):
-            raise UnsupportedModelError(f"{self._graph.name}: {batch} images in one call", problems)
-        return plan(graph, values, isa=self.isa, batch=batch, threads=self.num_threads, weights=self._weights)
 
 
 def chosen_isa() -> isas.Isa:
