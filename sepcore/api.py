@@ -105,6 +105,7 @@ def load(
     arch: str | None = None,
     num_threads: int | None = None,
     precision: str = "fp32",
+    threading: str = "pool",
     cache_dir: str | os.PathLike[str] | None = None,
     labels: str | os.PathLike[str] | Sequence[str] | None = None,
     preprocess: Preprocess | None = None,
@@ -120,6 +121,8 @@ def load(
     arch : name of the network where the file does not say enough, such as ``"tf_mobilenetv3_large_100"``.
     num_threads : threads one call may use; default: the CPUs this process may use.
     precision : "fp32".
+    threading : who shares a call: "pool", threads of our own, or "prange", those of Numba, which must then be imported
+        and compile for a second, and whose threading layer may bear neither several callers nor fork.
     cache_dir : where compiled kernels and fetched weights are kept.
     labels : a labels file or a list of class names; default: ImageNet's names for 1000 classes.
     preprocess : how pictures are prepared; default: what the file or the family says.
@@ -133,8 +136,9 @@ def load(
     UnsupportedModelError : the network is not known, or has parts that cannot be run.
     OptionError : an argument has a value that is not allowed.
     DownloadError : a named model cannot be fetched.
+    ThreadingError : Numba has no threading layer to share calls with.
     """
-    options = SessionOptions(num_threads, precision, Path(cache_dir) if cache_dir is not None else None)
+    options = SessionOptions(num_threads, precision, Path(cache_dir) if cache_dir is not None else None, threading)
     network = opened_network(model, options.cache_dir, arch, labels, preprocess, input_size, overrides)
     return Model(network, network.labels, options)
 

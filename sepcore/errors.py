@@ -65,6 +65,10 @@ class PlanError(SepcoreError):
     """No program can be made for a graph and input shape; names the node."""
 
 
+class ThreadingError(SepcoreError):
+    """A call that Numba's threading layer would end the process for; names the layer and what it does not bear."""
+
+
 class CompileError(SepcoreError):
     """A kernel could not be compiled or a kernel object could not be loaded."""
 

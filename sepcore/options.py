@@ -12,6 +12,7 @@ from pathlib import Path
 from sepcore.errors import OptionError
 
 PRECISIONS = ("fp32",)
+THREADINGS = ("pool", "prange")
 
 
 @dataclass(frozen=True)
@@ -23,15 +24,19 @@ class SessionOptions:
     num_threads : threads that one call may use; None takes SEPCORE_NUM_THREADS, else the CPUs this process may use.
     precision : arithmetic; only what is asked for is ever used.
     cache_dir : where compiled kernels are kept; None takes SEPCORE_CACHE_DIR, else the user's cache folder.
+    threading : who shares a call: "pool", threads of our own, or "prange", those of Numba's threading layer.
     """
 
     num_threads: int | None = None
     precision: str = "fp32"
     cache_dir: Path | None = field(default=None)
+    threading: str = "pool"
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise OptionError(f"precision: expected one of {', '.join(PRECISIONS)}, found {self.precision!r}")
+        if self.threading not in THREADINGS:
+            raise OptionError(f"threading: expected one of {', '.join(THREADINGS)}, found {self.threading!r}")
         if self.num_threads is not None and (type(self.num_threads) is not int or self.num_threads < 1):
             raise OptionError(f"num_threads: expected an integer of at least 1, found {self.num_threads!r}")
 

@@ -32,6 +32,7 @@ REST = CALLS + 2  # runs that shall still be made alone
 NEXT_REST = CALLS + 3  # how many that will be the next time
 DOUBT = CALLS + 4  # rises with each run that was slower than alone, falls with each that was not
 CLOCK_SECONDS, CLOCK_NANOSECONDS = CALLS + 5, CALLS + 6  # a struct timespec
+FIRST_TILE = CALLS + 7  # of a run by prange: the tile that its first thread takes
 
 # Its fourth line: what Python sets before a worker starts; addresses of functions of the C library, 0 for none.
 WORKERS = 3 * LINE_WORDS  # workers that have started

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from sepcore.plan.program import Program
 from sepcore.runtime.context import Context
 from sepcore.runtime.pool import WALK_IMAGES, Pool
+from sepcore.runtime.prange import Prange
 
 
 class Prepared:
@@ -14,10 +15,11 @@ class Prepared:
 
     Parameters
     ----------
+    pool : who runs it.
     weights : address that the program's weights are counted from; 0 where its operands hold addresses.
     """
 
-    def __init__(self, program: Program, addresses: Mapping[str, int], pool: Pool, weights: int = 0) -> None:
+    def __init__(self, program: Program, addresses: Mapping[str, int], pool: Pool | Prange, weights: int = 0) -> None:
         self.program = program
         self.output_shapes = tuple(spec.shape for spec in program.outputs)
         self._addresses = {**addresses, WALK_IMAGES: pool.walk_images_address}
@@ -31,5 +33,7 @@ class Prepared:
         except IndexError:
             context = Context(self.program, self._addresses, WALK_IMAGES, self._weights)
         context.point_at(inputs, outputs)
-        self._pool.run(context.request, self.program.threads)
-        self._free.append(context)
+        try:
+            self._pool.run(context.request, self.program.threads)
+        finally:
+            self._free.append(context)

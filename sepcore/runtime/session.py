@@ -23,6 +23,7 @@ from sepcore.plan import Program, WeightStore, plan_at, unsupported
 from sepcore.runtime.inputs import check_shape
 from sepcore.runtime.native import pool_for
 from sepcore.runtime.pool import Pool
+from sepcore.runtime.prange import Prange, shared_prange
 from sepcore.runtime.prepared import Prepared
 from sepcore.runtime.runner import Array, Runner
 from sepcore.runtime.threads import num_threads
@@ -44,6 +45,10 @@ class Session(Runner[Value]):
     inputs, outputs : names, dtypes and shapes; a length that may vary is a name.
     num_threads : threads that one call may use.
     isa : name of the instruction set in use.
+
+    Raises
+    ------
+    ThreadingError : by a call, with ``threading="prange"``, where Numba's threading layer would end the process.
     """
 
     def __init__(self, graph: Graph, options: SessionOptions | None = None) -> None:
@@ -58,7 +63,9 @@ class Session(Runner[Value]):
         self._weights = WeightStore()
         self._prepared: OrderedDict[tuple[tuple[int, ...], ...], Prepared] = OrderedDict()
         self._lock = threading.Lock()
-        self._pool: Pool = pool_for(isas.by_name(self.isa), options.cache_dir)
+        isa = isas.by_name(self.isa)
+        pool = pool_for(isa, options.cache_dir)
+        self._pool: Pool | Prange = shared_prange(isa, pool) if options.threading == "prange" else pool
 
     def program(self, *shapes: Sequence[int]) -> Program:
         """The program for inputs of these shapes, planned now if it was not."""
