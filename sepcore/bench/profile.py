@@ -8,18 +8,15 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sepcore.api import Model
 from sepcore.bench.measure import time_sequence
-from sepcore.compile import kernels_for
 from sepcore.kernels import isa as isas
-from sepcore.kernels import registry, step
+from sepcore.kernels import step
 from sepcore.kernels.runtime import layout
 from sepcore.plan.program import Program, Step
 from sepcore.runtime.context import Context
 from sepcore.runtime.native import pool_for
-from sepcore.runtime.pool import WALK_IMAGES, Pool
 from sepcore.runtime.session import Session
 
 
@@ -115,7 +112,8 @@ def program_calls(session: Session, shapes: tuple[tuple[int, ...], ...]) -> Call
     rng = np.random.default_rng(0)
     inputs = [rng.standard_normal(shape, np.float32) for shape in shapes]
     outputs = [np.empty(spec.shape, np.float32) for spec in program.outputs]
-    context = _context(program, pool, inputs, outputs)
+    context = session.prepared(*shapes).new_context()
+    context.point_at([a.ctypes.data for a in inputs], [a.ctypes.data for a in outputs])
     requests = [_request(context, i) for i in range(len(program.steps))]
     return Calls(
         program,
@@ -142,17 +140,6 @@ def input_shapes(model: Model, batch: int, input_size: int | None) -> tuple[tupl
                 sizes.append(length if isinstance(length, int) else 1)
         shapes.append(tuple(sizes))
     return tuple(shapes)
-
-
-def _context(
-    program: Program, pool: Pool, inputs: list[NDArray[np.float32]], outputs: list[NDArray[np.float32]]
-) -> Context:
-    rows = [registry.find(name) for name in program.kernels()]
-    addresses = dict(kernels_for(rows, program.isa))
-    addresses[WALK_IMAGES] = pool.walk_images_address
-    context = Context(program, addresses, WALK_IMAGES)
-    context.point_at([a.ctypes.data for a in inputs], [a.ctypes.data for a in outputs])
-    return context
 
 
 def _request(context: Context, index: int) -> ctypes.Array[ctypes.c_int64]:

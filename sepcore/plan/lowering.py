@@ -342,13 +342,18 @@ class Lowering:
         for word, (buffer, offset) in draft.operands.items():
             base = offsets.get(buffer.id, 0) if buffer.id >= 0 else 0
             if buffer.space == "weights":
-                base = self.weights.address(buffer.key)
+                operands[word] = self._weights_operand(buffer.key, offset)
+                continue
             image_bytes = 0 if draft.batched and buffer.space == "shared" else buffer.image_bytes
             operands[word] = Operand(buffer.space, base + offset, buffer.index, image_bytes)
         for word, key in draft.weights.items():
-            operands[word] = Operand("weights", self.weights.address(zeros if key == "zeros" else key))
+            operands[word] = self._weights_operand(zeros if key == "zeros" else key)
         chain = tuple(tuple(self._resolve(row, offsets, zeros) for row in run) for run in draft.chain)
         return Step(draft.kernel.name, draft.tiles, draft.words, operands, draft.node, draft.macs, chain, draft.choice)
+
+    def _weights_operand(self, key: Hashable, offset: int = 0) -> Operand:
+        region, first = self.weights.place(key)
+        return Operand("weights", first + offset, region)
 
 
 def _place(tensor: Map | tuple[Buffer, int]) -> tuple[Buffer, int]:

@@ -1,7 +1,7 @@
 """A program: the immutable list of kernel calls that runs one network for one input shape.
 
-It holds no addresses of activations: operands name a memory space and an offset, and a context (runtime) turns them
-into addresses of its own arena. It must not know graphs.
+It holds no addresses: operands name a memory space and an offset, and the runtime turns them into addresses. It must
+not know graphs.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from typing import Literal
 
 Space = Literal["private", "shared", "scratch", "weights", "input", "output"]
 """private: the arena of one image in flight. shared: the arena of one call. scratch: a thread's own memory.
-weights: packed weights, counted from an address that the context is given; 0, and offsets are addresses, where a
-program runs in the process that planned it. input, output: the caller's arrays, by index."""
+weights: packed weights, by index of their region. input, output: the caller's arrays, by index."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,30 @@ from __future__ import annotations
 import mmap
 import threading
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sepcore.plan.memory import aligned
 
+SPARE_BYTES = 4096
+"""Behind each region: kernels prefetch past a panel's end, never load, but vector loads of a tail stay inside."""
 _HUGE_PAGE = 2 << 20
+
+
+class Place(NamedTuple):
+    """Where a block is: ``offset`` bytes into a region of its store."""
+
+    region: int
+    offset: int
+
+
+class Region(NamedTuple):
+    """Memory that holds blocks one after another, each at a multiple of 64 bytes, then SPARE_BYTES of zeros."""
+
+    address: int
+    content: NDArray[np.uint8]
 
 
 def anonymous_memory(size: int) -> tuple[NDArray[np.uint8], int]:
@@ -32,44 +48,49 @@ def anonymous_memory(size: int) -> tuple[NDArray[np.uint8], int]:
 class WeightStore:
     """Packed weights of one model by key.
 
-    A planner asks for blocks with ``reserve`` and gets their addresses from ``seal``, which lays out all new ones in
-    the order they were asked for: the order in which the kernels will read them.
+    A planner asks for blocks with ``reserve`` and gets their places from ``seal``, which lays out all new ones in one
+    region, in the order they were asked for: the order in which the kernels will read them.
     """
 
     def __init__(self) -> None:
-        self._addresses: dict[Hashable, int] = {}
+        self._places: dict[Hashable, Place] = {}
         self._new: dict[Hashable, NDArray[Any]] = {}
-        self._blocks: list[NDArray[np.uint8]] = []
+        self._regions: list[Region] = []
         self.lock = threading.RLock()
         """Held by a planner from its first ``reserve`` to ``seal``."""
         self.bytes = 0
 
     def reserve(self, key: Hashable, make: Callable[..., NDArray[Any]], *arguments: Any) -> Hashable:
         """Have the block ``key`` made by ``make(*arguments)`` unless it exists; returns the key."""
-        if key not in self._addresses and key not in self._new:
+        if key not in self._places and key not in self._new:
             self._new[key] = np.ascontiguousarray(make(*arguments))
         return key
 
     def seal(self) -> None:
-        """Give every reserved block its address."""
-        sizes = [aligned(a.nbytes) for a in self._new.values()]
-        if sizes:
-            # Kernels prefetch past a panel's end, never load; the spare bytes keep vector loads of a tail inside.
-            block, address = anonymous_memory(sum(sizes) + 4096)
-            base = block.ctypes.data
-            for (key, array), size in zip(self._new.items(), sizes):
-                at = address - base
-                block[at : at + array.nbytes] = array.reshape(-1).view(np.uint8)
-                self._addresses[key] = address
-                address += size
-            self._blocks.append(block)
-            self.bytes += sum(sizes)
+        """Give every reserved block its place."""
+        size = sum(aligned(array.nbytes) for array in self._new.values())
+        if size:
+            memory, address = anonymous_memory(size + SPARE_BYTES)
+            first = address - memory.ctypes.data
+            content = memory[first : first + size + SPARE_BYTES]
+            offset = 0
+            for key, array in self._new.items():
+                content[offset : offset + array.nbytes] = array.reshape(-1).view(np.uint8)
+                self._places[key] = Place(len(self._regions), offset)
+                offset += aligned(array.nbytes)
+            self._regions.append(Region(address, content))
+            self.bytes += size
         self._new.clear()
 
     def discard(self) -> None:
         """Forget what was reserved since the last ``seal``."""
         self._new.clear()
 
-    def address(self, key: Hashable) -> int:
-        """The address of a sealed block."""
-        return self._addresses[key]
+    def place(self, key: Hashable) -> Place:
+        """Where a sealed block is."""
+        return self._places[key]
+
+    @property
+    def addresses(self) -> tuple[int, ...]:
+        """Those of the regions that places are counted in."""
+        return tuple(region.address for region in self._regions)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sepcore.plan.program import Program
 from sepcore.runtime.context import Context
+from sepcore.runtime.linked import Linked
 from sepcore.runtime.pool import WALK_IMAGES, Pool
 from sepcore.runtime.prange import Prange
 
@@ -15,25 +15,33 @@ class Prepared:
 
     Parameters
     ----------
+    addresses : of the kernels, by name.
     pool : who runs it.
-    weights : address that the program's weights are counted from; 0 where its operands hold addresses.
+    regions : addresses of the regions of packed weights, which whoever made them keeps alive.
     """
 
-    def __init__(self, program: Program, addresses: Mapping[str, int], pool: Pool | Prange, weights: int = 0) -> None:
-        self.program = program
-        self.output_shapes = tuple(spec.shape for spec in program.outputs)
+    def __init__(
+        self, linked: Linked, addresses: Mapping[str, int], pool: Pool | Prange, regions: Sequence[int]
+    ) -> None:
+        self.threads = linked.threads
+        self.output_shapes = tuple(shape for _, shape in linked.outputs)
+        self._linked, self._regions = linked, tuple(regions)
         self._addresses = {**addresses, WALK_IMAGES: pool.walk_images_address}
-        self._pool, self._weights = pool, weights
+        self._pool = pool
         self._free: list[Context] = []
+
+    def new_context(self) -> Context:
+        """A context that is the caller's own."""
+        return Context(self._linked, self._addresses, self._regions)
 
     def run(self, inputs: Sequence[int], outputs: Sequence[int]) -> None:
         """Run the program once, on the caller's arrays: the addresses of contiguous float32 inputs and outputs."""
         try:
             context = self._free.pop()
         except IndexError:
-            context = Context(self.program, self._addresses, WALK_IMAGES, self._weights)
+            context = self.new_context()
         context.point_at(inputs, outputs)
         try:
-            self._pool.run(context.request, self.program.threads)
+            self._pool.run(context.request, self.threads)
         finally:
             self._free.append(context)

@@ -21,6 +21,7 @@ from sepcore.options import SessionOptions
 from sepcore.passes import run_shape_passes
 from sepcore.plan import Program, WeightStore, plan_at, unsupported
 from sepcore.runtime.inputs import check_shape
+from sepcore.runtime.linking import link
 from sepcore.runtime.native import pool_for
 from sepcore.runtime.pool import Pool
 from sepcore.runtime.prange import Prange, shared_prange
@@ -68,8 +69,12 @@ class Session(Runner[Value]):
         self._pool: Pool | Prange = shared_prange(isa, pool) if options.threading == "prange" else pool
 
     def program(self, *shapes: Sequence[int]) -> Program:
-        """The program for inputs of these shapes, planned now if it was not."""
-        return self._prepare(tuple(tuple(s) for s in shapes)).program
+        """The program for inputs of these shapes."""
+        return self._plan(tuple(tuple(s) for s in shapes))
+
+    def prepared(self, *shapes: Sequence[int]) -> Prepared:
+        """What runs inputs of these shapes, planned now if it was not."""
+        return self._prepare(tuple(tuple(s) for s in shapes))
 
     def _run(self, arrays: list[Array]) -> list[Array]:
         shapes = tuple(array.shape for array in arrays)
@@ -102,7 +107,7 @@ class Session(Runner[Value]):
                 program = self._plan(shapes)
                 rows = [registry.find(name) for name in program.kernels()]
                 addresses = kernels_for(rows, self.isa, cache_dir=self._options.cache_dir)
-                known = Prepared(program, addresses, self._pool)
+                known = Prepared(link(program), addresses, self._pool, self._weights.addresses)
                 if len(self._prepared) >= _KEPT_PROGRAMS:
                     self._prepared.popitem(last=False)
                 self._prepared[shapes] = known
