@@ -99,10 +99,14 @@ class _Chain:
 def fuse_bands(drafts: Sequence[Draft], threads: int, isa: str) -> list[Draft]:
     """The same work with chains in place of the drafts they are made of; ``threads`` share a step."""
     readers: dict[int, int] = {}
+    written: set[int] = set()
     for draft in drafts:
         for word, (buffer, _) in draft.operands.items():
-            if word != words.OUT:
+            # Memory that several steps write is no ring between two of them: whoever reads it reads them all.
+            if word != words.OUT or buffer.id in written:
                 readers[buffer.id] = readers.get(buffer.id, 0) + 1
+            else:
+                written.add(buffer.id)
     out: list[Draft] = []
     i = 0
     while i < len(drafts):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
 from hashlib import sha256
 from math import prod
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -26,12 +27,14 @@ from sepcore.kernels.spec import KernelSpec
 from sepcore.plan.bands import fuse_bands
 from sepcore.plan.drafts import Buffer, Draft
 from sepcore.plan.memory import Lifetime, lay_out
+from sepcore.plan.places import Places
 from sepcore.plan.program import Operand, Step
 from sepcore.plan.select import Choice, Parameters
-from sepcore.plan.strided import copy
+from sepcore.plan.strided import copy, copy_channels
 from sepcore.plan.tensors import FLOAT, Map, Plain, Tensor, View, contiguous, map_shape
 from sepcore.plan.weights import WeightStore
 
+_NO_TABLES: Mapping[int, Hashable] = MappingProxyType({})
 _CONFLICT_BYTES = 1024  # pixels a multiple of this apart share so few cache sets that a window's taps evict each other
 
 
@@ -55,12 +58,19 @@ class Lowering:
         self.tensors: dict[str, Tensor] = {}
         self.consumers = graph.consumers()
         self.batched_nodes: frozenset[str] = frozenset()
+        self.places = Places()
+        self.cramped: dict[str, int] = {}
+        """Values that found no room where they were to be: what their kernels store past their padded channels."""
         self._drafts: list[Draft] = []
         self._buffers: list[Buffer] = []
         self._plains: dict[str, Plain] = {}
+        self._ordered: dict[str, Map] = {}
+        self._groups: dict[int, Buffer] = {}
+        self._joined: set[tuple[int, str]] = set()
         self._left = Counter(name for node in graph.nodes for name in node.inputs)
         self._left.update(graph.outputs)
         self._node: Node | None = None
+        self._index = -1
         self._zeros = 0
         self.scratch_bytes = 0
         self._batched_output = False
@@ -72,6 +82,7 @@ class Lowering:
         if self._node is not None:
             self._left.subtract(self._node.inputs)
         self._node = node
+        self._index += 1
 
     @property
     def batched(self) -> bool:
@@ -106,7 +117,10 @@ class Lowering:
     def only_consumer(self, name: str) -> bool:
         """Whether the current node, in one place, is the last to need ``name`` or another value in its memory."""
         buffer = self.tensors[name].buffer
-        return sum(self._left[other] for other, tensor in self.tensors.items() if tensor.buffer is buffer) == 1
+        names = [other for other, tensor in self.tensors.items() if tensor.buffer is buffer]
+        # Values that take their channels from here later may have no tensor yet.
+        later = any(self.places.last_use.get(other, -1) > self._index for other in names)
+        return not later and sum(self._left[other] for other in names) == 1
 
     def padded(self, channels: int) -> int:
         """Channels rounded up to the lanes."""
@@ -114,6 +128,19 @@ class Lowering:
 
     def new_map(self, name: str, slack: int = 0) -> Map:
         """Memory for the value ``name`` as a map; ``slack`` floats more per pixel than the padded channels."""
+        home = self.places.homes.get(name)
+        if home is not None:
+            if self.padded(self.shape(name)[1]) + slack <= home.room:
+                made = self._in_group(home.group, self.shape(name)[1], home.first)
+                self.tensors[name] = made
+                return made
+            if home.grows:
+                self.cramped[name] = slack
+        made = self._own_map(name, slack)
+        self.tensors[name] = made
+        return made
+
+    def _own_map(self, name: str, slack: int = 0) -> Map:
         shape = self.shape(name)
         size = map_shape(shape)
         if size is None:
@@ -127,9 +154,38 @@ class Lowering:
         if h * w > 1 and pixel % _CONFLICT_BYTES == 0:
             pixel += FLOAT * self.isa.lanes
         buffer = self._buffer(h * w * pixel, shared)
-        made = Map(buffer, h, w, c, pixel, 0, shared)
-        self.tensors[name] = made
-        return made
+        return Map(buffer, h, w, c, pixel, 0, shared)
+
+    def _in_group(self, number: int, channels: int, first: int) -> Map:
+        """Channels of a group's memory, ``first`` floats from its start."""
+        group = self.places.groups[number]
+        if number not in self._groups:
+            self._groups[number] = self.memory(FLOAT * group.floats)
+        return Map(self._groups[number], group.height, group.width, channels, FLOAT * group.pixel, FLOAT * first)
+
+    def settle(self, name: str) -> None:
+        """Give a rearranged value its place; what is not written there yet is copied."""
+        if name in self.places.parts:
+            leaf, first = self.places.parts[name]
+            x, count = self.view(leaf), self.shape(name)[1]
+            whole = count == x.shape[1] and leaf in self.tensors
+            self.tensors[name] = self.tensors[leaf] if whole else x.part(1, first, count)
+        elif name in self.places.placed:
+            place = self.places.placed[name]
+            for leaf in place.leaves:
+                self._join(place.group, leaf)
+            first = place.slots[0]
+            beside = place.slots == tuple(range(first, first + len(place.slots)))
+            made = self._in_group(place.group, len(place.slots), first if beside else 0)
+            self.tensors[name] = made if beside else replace(made, slots=place.slots)
+
+    def _join(self, number: int, leaf: str) -> None:
+        """Copy a leaf to its group where it was not written there."""
+        count = self.shape(leaf)[1]
+        there = self._in_group(number, count, self.places.groups[number].firsts[leaf])
+        if self.tensors.get(leaf) != there and (number, leaf) not in self._joined:
+            self._joined.add((number, leaf))
+            copy_channels(self, leaf, there.view(self.shape(leaf)))
 
     def new_plain(self, name: str) -> Plain:
         """Memory for the value ``name`` in PyTorch's layout."""
@@ -153,6 +209,17 @@ class Lowering:
 
     def as_map(self, name: str) -> Map:
         """The value ``name`` as a map, copied where it is none or where the batch needs it in one place."""
+        tensor = self.gathered_map(name)
+        if not tensor.slots:
+            return tensor
+        if name not in self._ordered:
+            made = self._own_map(name)
+            copy_channels(self, name, made.view(self.shape(name)))
+            self._ordered[name] = made
+        return self._ordered[name]
+
+    def gathered_map(self, name: str) -> Map:
+        """As :meth:`as_map`, but channels may be anywhere: the map's ``slots`` say where."""
         tensor = self.tensors.get(name)
         if isinstance(tensor, Map) and (tensor.batched or not self.batched):
             return tensor
@@ -164,7 +231,8 @@ class Lowering:
         if map_shape(shape) is None:
             raise self.fail(f"input {name!r}: expected (1, c, h, w) or (1, c) for one image, found shape {shape}")
         view = self.view(name)
-        made = self.new_map(name)
+        made = self._own_map(name)
+        self.tensors[name] = made
         if isinstance(tensor, Plain) and not self.batched:
             self._layout_step("pack", (tensor.buffer, 0), made.buffer, made, made.pixels)
         else:
@@ -203,7 +271,7 @@ class Lowering:
         if tensor is None:
             return self.weights_view(self.constant(name))
         if isinstance(tensor, Map):
-            return tensor.view(self.shape(name))
+            return self.as_map(name).view(self.shape(name)) if tensor.slots else tensor.view(self.shape(name))
         return tensor.view() if isinstance(tensor, Plain) else tensor
 
     def weights_view(self, array: NDArray[Any]) -> View:
@@ -242,7 +310,7 @@ class Lowering:
             self._layout_step("trim", (tensor.buffer, tensor.offset), target, tensor, self.batch)
             self._batched_output = False
         else:
-            copy(self, self.view(name), contiguous(target, self.shape(name)))
+            copy_channels(self, name, contiguous(target, self.shape(name)))
 
     def split(self, units: int, smallest: int = 1) -> int:
         """How many tiles to divide ``units`` of work into: two a thread, none smaller than ``smallest`` units."""
@@ -284,15 +352,19 @@ class Lowering:
         out: Map | tuple[Buffer, int],
         extra: Map | tuple[Buffer, int] | None = None,
         weights: Hashable | None = None,
+        tables: Mapping[int, Hashable] = _NO_TABLES,
         macs: int = 0,
         needs_zeros: bool = False,
         once_an_image: bool = False,
     ) -> None:
-        """Add a kernel call; ``once_an_image`` even where the current node runs once for all images."""
+        """Add a kernel call; ``once_an_image`` even where the current node runs once for all images.
+
+        ``tables`` : step word -> key of a block of the weights, beside the packed ``weights`` themselves.
+        """
         operands = {words.X: _place(x), words.OUT: _place(out)}
         if extra is not None:
             operands[words.EXTRA] = _place(extra)
-        blocks = {} if weights is None else {words.WEIGHTS: weights}
+        blocks = {**tables} if weights is None else {**tables, words.WEIGHTS: weights}
         if needs_zeros:
             blocks[words.ZEROS] = "zeros"
         name = self._node.name if self._node else "output"

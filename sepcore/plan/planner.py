@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 
 from sepcore.errors import PlanError, UnsupportedModelError
@@ -21,6 +22,7 @@ from sepcore.plan import (
 )
 from sepcore.plan.drafts import Buffer
 from sepcore.plan.lowering import Lowering
+from sepcore.plan.places import find_places
 from sepcore.plan.program import Program, TensorSpec
 from sepcore.plan.tensors import FLOAT, Plain
 from sepcore.plan.weights import WeightStore
@@ -110,19 +112,11 @@ def _plan(
     weights: WeightStore,
     tuned: Mapping[str, str],
 ) -> Program:
-    p = Lowering(graph, values, isa, batch, threads, weights, tuned)
-    p.batched_nodes = _tail(graph, values)
-    for index, value in enumerate(graph.inputs):
-        shape = tuple(int(d) for d in values[value.name].shape)
-        size = FLOAT
-        for d in shape:
-            size *= d
-        p.alias(value.name, Plain(Buffer(-1, "input", size, size, index), shape))
-    for node in graph.nodes:
-        p.begin(node)
-        RULES[node.op](p, node)
-    for index, name in enumerate(graph.outputs):
-        p.write_output(name, index)
+    p = _lowered(graph, values, isa, batch, threads, weights, tuned, {})
+    if p.cramped:
+        # Only now is it known what their kernels store past their channels: with room for that they stay in place.
+        weights.discard()
+        p = _lowered(graph, values, isa, batch, threads, weights, tuned, p.cramped)
     image_steps, batch_steps, private, shared = p.finish()
 
     def spec(name: str) -> TensorSpec:
@@ -143,6 +137,38 @@ def _plan(
         scratch_bytes=p.scratch_bytes,
         keep_alive=weights,
     )
+
+
+def _lowered(
+    graph: Graph,
+    values: Mapping[str, Value],
+    isa: str,
+    batch: int,
+    threads: int,
+    weights: WeightStore,
+    tuned: Mapping[str, str],
+    slack: Mapping[str, int],
+) -> Lowering:
+    """Every node's steps; ``slack`` is what kernels of a lowering before this one found no room for."""
+    p = Lowering(graph, values, isa, batch, threads, weights, tuned)
+    p.batched_nodes = _tail(graph, values)
+    gathers = partial(rules_conv.gathers, graph)
+    p.places = find_places(graph, values, p.batched_nodes, p.isa.lanes, slack, gathers)
+    for index, value in enumerate(graph.inputs):
+        shape = tuple(int(d) for d in values[value.name].shape)
+        size = FLOAT
+        for d in shape:
+            size *= d
+        p.alias(value.name, Plain(Buffer(-1, "input", size, size, index), shape))
+    for node in graph.nodes:
+        p.begin(node)
+        if node.name not in p.places.vanishing:
+            RULES[node.op](p, node)
+        for name in node.outputs:
+            p.settle(name)
+    for index, name in enumerate(graph.outputs):
+        p.write_output(name, index)
+    return p
 
 
 def _is_pointwise(graph: Graph, node: Node) -> bool:

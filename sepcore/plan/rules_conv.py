@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sepcore.ir.graph import Array, Node
+from sepcore.ir.graph import Array, Graph, Node
 from sepcore.kernels.conv import dense as dense_rows
 from sepcore.kernels.conv import stem as stem_rows
 from sepcore.kernels.depthwise import general as general_rows
@@ -32,6 +32,11 @@ def resolve_padding(node: Node, height: int, width: int) -> tuple[int, int, int,
         sides.append((total // 2, total - total // 2))
     (top, bottom), (left, right) = sides
     return top, left, bottom, right
+
+
+def gathers(graph: Graph, node: Node, name: str) -> bool:
+    """Whether the rule of ``node`` takes the channels of the map ``name`` from anywhere: they are its only map."""
+    return False
 
 
 def conv2d(p: Lowering, node: Node) -> None:

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from sepcore.kernels import step as words
 from sepcore.kernels.spec import KernelSpec
 from sepcore.kernels.strided import copy as copy_rows
 from sepcore.kernels.strided import rows as function_rows
 from sepcore.kernels.strided import walk as w
-from sepcore.plan.tensors import FLOAT, View
+from sepcore.plan.tensors import FLOAT, Map, View
 
 if TYPE_CHECKING:
     from sepcore.plan.lowering import Lowering
@@ -55,6 +58,28 @@ def copy(p: Lowering, x: View, out: View, *, once_an_image: bool = False) -> Non
     columns = _UNIT if dense else _TRANSPOSED_COLUMNS
     kernel = copy_rows.row("copy", p.isa.name)
     _step(p, kernel, axes, x=x, out=out, most_columns=columns, once_an_image=once_an_image)
+
+
+def copy_channels(p: Lowering, name: str, out: View) -> None:
+    """Write the map ``name``, whose channels may be anywhere, to ``out`` in order."""
+    x = p.tensors.get(name)
+    if not isinstance(x, Map) or not x.slots:
+        copy(p, p.view(name), out)
+        return
+    slots = np.array(x.slots)
+    order = np.argsort(slots, kind="stable")
+    apart = np.stack([np.diff(slots[order]), np.diff(order)], axis=1)
+    first = 0
+    while first < len(order):
+        # Channels that are as far from one another on both sides move in one step.
+        steps = apart[first:]
+        differing = np.flatnonzero((steps != steps[:1]).any(axis=1))
+        count = 1 + int(differing[0]) if len(differing) else len(steps) + 1
+        step, out_step = steps[0].tolist() if len(steps) else (1, 1)
+        at = replace(x, slots=(), offset=x.offset + FLOAT * int(slots[order[first]]))
+        source = at.view(out.shape).part(1, 0, count, step)
+        copy(p, source, out.part(1, int(order[first]), count, out_step))
+        first += count
 
 
 def _copied_columns(axes: Sequence[Axis]) -> int:

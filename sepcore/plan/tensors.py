@@ -80,7 +80,8 @@ class Map:
     """A tensor of pixels x channels as the kernels want it: [height][width][channels padded to the lanes].
 
     A vector (n, c) is a map of one pixel. ``batched`` maps hold all images of a call, image after image. A ``part`` is
-    some channels of another map, whose padding is that map's other channels: to be read only.
+    some channels of another map, whose padding is that map's other channels: to be read only. Where channels are not
+    next to each other, ``slots`` says how many floats from the first pixel's start each is.
     """
 
     buffer: Buffer
@@ -91,13 +92,15 @@ class Map:
     offset: int = 0
     batched: bool = False
     part: bool = False
+    slots: tuple[int, ...] = ()
 
     @property
     def pixels(self) -> int:
         return self.height * self.width
 
     def view(self, shape: tuple[int, ...]) -> View:
-        """One image as a view of (1, c, h, w) or (1, c)."""
+        """One image as a view of (1, c, h, w) or (1, c); of channels next to each other only."""
+        assert not self.slots
         strides = (0, FLOAT, self.width * self.pixel_bytes, self.pixel_bytes)
         return View(self.buffer, shape, strides[: len(shape)], self.offset)
 
