@@ -53,12 +53,12 @@ def _sigmoid(e: Emitter, x: Any) -> Any:
     A division of 512 bits takes as long as the rest of it together: AVX-512 has an estimate of 14 bits instead, and
     one step of Newton's iteration makes 28 of them.
     """
-    if e.isa.name != "avx512" or e.lanes != e.isa.lanes:
+    if e.isa.name != "avx512":
         return e.b.fdiv(e.splat_constant(1.0), _one_plus_exp_minus(e, x))
     b, divisor = e.b, _one_plus_exp_minus(e, x)
-    mask = ir.Constant(ir.IntType(16), -1)
-    estimate = e.declared("llvm.x86.avx512.rcp14.ps.512", e.vector, [e.vector, e.vector, ir.IntType(16)])
-    r = b.call(estimate, [divisor, e.splat_constant(0.0), mask])
+    lanes = ir.IntType(e.lanes)
+    estimate = e.declared(f"llvm.x86.avx512.rcp14.ps.{32 * e.lanes}", e.vector, [e.vector, e.vector, lanes])
+    r = b.call(estimate, [divisor, e.splat_constant(0.0), ir.Constant(lanes, -1)])
     return b.fmul(r, e.fma(b.fneg(divisor), r, e.splat_constant(2.0)))
 
 
@@ -74,16 +74,19 @@ def emit_exp2(e: Emitter, t: Any) -> Any:
     """``2**t`` for |t| <= 126: round to an integer, a polynomial on the rest, the integer added to the exponent.
 
     AVX-512 has both ends as instructions: what rounding leaves (vreduceps), and scaling by a power of two (vscalefps).
+    Half vectors take them too, so that a channel has the same bits in whichever tile it falls.
     """
     b = e.b
-    if e.isa.name == "avx512" and e.lanes == e.isa.lanes:
-        zero, mask, current = e.splat_constant(0.0), ir.Constant(ir.IntType(16), -1), ir.Constant(I32, 4)
-        reduce_type = [e.vector, I32, e.vector, ir.IntType(16), I32]
-        reduce = e.declared("llvm.x86.avx512.mask.reduce.ps.512", e.vector, reduce_type)
-        scale_type = [e.vector, e.vector, e.vector, ir.IntType(16), I32]
-        scale = e.declared("llvm.x86.avx512.mask.scalef.ps.512", e.vector, scale_type)
-        rest = b.call(reduce, [t, ir.Constant(I32, 0), zero, mask, current])
-        return b.call(scale, [_exp2_of_rest(e, rest), b.fsub(t, rest), zero, mask, current])
+    if e.isa.name == "avx512":
+        bits, lanes = 32 * e.lanes, ir.IntType(e.lanes)
+        # Only the form for whole vectors takes a rounding mode: the current one.
+        rounding = [ir.Constant(I32, 4)] if e.lanes == e.isa.lanes else []
+        masked = [e.splat_constant(0.0), ir.Constant(lanes, -1), *rounding]
+        kinds = [value.type for value in masked]
+        reduce = e.declared(f"llvm.x86.avx512.mask.reduce.ps.{bits}", e.vector, [e.vector, I32, *kinds])
+        scale = e.declared(f"llvm.x86.avx512.mask.scalef.ps.{bits}", e.vector, [e.vector, e.vector, *kinds])
+        rest = b.call(reduce, [t, ir.Constant(I32, 0), *masked])
+        return b.call(scale, [_exp2_of_rest(e, rest), b.fsub(t, rest), *masked])
     rounded = b.fadd(t, e.splat_constant(_ROUND))
     rest = b.fsub(t, b.fsub(rounded, e.splat_constant(_ROUND)))
     power = _exp2_of_rest(e, rest)

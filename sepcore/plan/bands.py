@@ -9,7 +9,7 @@ again the rows that its first windows share with the tile before.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sepcore.kernels import chain as chain_rows
@@ -20,6 +20,7 @@ from sepcore.kernels.depthwise import rows as depthwise_rows
 from sepcore.kernels.pointwise import rows as pointwise_rows
 from sepcore.plan.drafts import Buffer, Draft
 from sepcore.plan.memory import aligned
+from sepcore.plan.select import Choice
 
 _LEAST_BYTES = 700 << 10
 """A smaller map between two layers stays in the second cache by itself, and bands would only repeat the weights:
@@ -96,8 +97,11 @@ class _Chain:
         return offsets
 
 
-def fuse_bands(drafts: Sequence[Draft], threads: int, isa: str) -> list[Draft]:
-    """The same work with chains in place of the drafts they are made of; ``threads`` share a step."""
+def fuse_bands(drafts: Sequence[Draft], threads: int, isa: str, tuned: Mapping[str, str]) -> list[Draft]:
+    """The same work with chains in place of the drafts they are made of; ``threads`` share a step.
+
+    ``tuned`` says of some chains whether they pay, see ``sepcore.plan.select.Choice``.
+    """
     readers: dict[int, int] = {}
     written: set[int] = set()
     for draft in drafts:
@@ -111,9 +115,20 @@ def fuse_bands(drafts: Sequence[Draft], threads: int, isa: str) -> list[Draft]:
     i = 0
     while i < len(drafts):
         chain = _chain_from(drafts, i, readers)
-        out.append(drafts[i] if chain is None else _fused(chain, threads, isa))
-        i += 1 if chain is None else len(chain.layers)
+        if chain is None or not (choice := _fusing(chain).by(threads)).pick(tuned):
+            out.append(drafts[i])
+            i += 1
+        else:
+            out.append(replace(_fused(chain, threads, isa), choice=choice))
+            i += len(chain.layers)
     return out
+
+
+def _fusing(chain: _Chain) -> Choice[bool]:
+    """Whether to make the layers by bands, or one after another."""
+    layers = (layer.draft for layer in chain.layers)
+    names = (draft.choice.layer if draft.choice else draft.kernel.name for draft in layers)
+    return Choice(f"chain {' + '.join(names)}", (("bands", True), ("layers", False)))
 
 
 def _chain_from(drafts: Sequence[Draft], i: int, readers: dict[int, int]) -> _Chain | None:

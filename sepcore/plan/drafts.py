@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sepcore.kernels.spec import KernelSpec
 from sepcore.plan.program import Space
+from sepcore.plan.select import Choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class Draft:
     operands : step word -> (buffer, offset into it in bytes).
     weights : step word -> key of packed weights.
     batched : whether it runs once for all images.
-    choice : key of the choice (``sepcore.plan.select``) that its kernel came from.
+    choice : which its kernel came from, where there was one.
     chain : the rows of each tile, where the step is a chain; ``scratch`` the bytes they need.
     """
 
@@ -45,6 +47,6 @@ class Draft:
     node: str
     macs: int
     batched: bool
-    choice: str = ""
+    choice: Choice[Any] | None = None
     chain: Sequence[Sequence[Draft]] = ()
     scratch: int = 0

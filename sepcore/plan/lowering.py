@@ -54,7 +54,8 @@ class Lowering:
         self.graph, self.values, self.batch, self.threads = graph, dict(values), batch, threads
         self.isa = isas.by_name(isa)
         self.weights = weights
-        self._tuned, self._choice = tuned, ""
+        self._tuned = tuned
+        self._choice: Choice[Any] | None = None
         self.tensors: dict[str, Tensor] = {}
         self.consumers = graph.consumers()
         self.batched_nodes: frozenset[str] = frozenset()
@@ -320,8 +321,8 @@ class Lowering:
 
     def pick(self, choice: Choice[Parameters]) -> Parameters:
         """The row for the current node's next step: the tuned one, else the cheapest by estimate."""
-        self._choice = choice.key if self.workers == 1 else f"{choice.key} by {self.workers}"
-        return choice.pick(self._tuned.get(self._choice))
+        self._choice = choice = choice.by(self.workers)
+        return choice.pick(self._tuned)
 
     def weight(self, key: Hashable, make: Callable[..., NDArray[Any]], *arguments: Any) -> Hashable:
         """Packed weights, made by ``make(*arguments)`` once per model."""
@@ -370,7 +371,7 @@ class Lowering:
         name = self._node.name if self._node else "output"
         batched = self.batched and not once_an_image
         self._drafts.append(Draft(kernel, tiles, dict(shape), operands, blocks, name, macs, batched, self._choice))
-        self._choice = ""
+        self._choice = None
 
     # --- the end ------------------------------------------------------------------------------------------------
 
@@ -381,7 +382,7 @@ class Lowering:
         self.weights.reserve(key, lambda: np.zeros(key[1], np.uint8))
         self.weights.seal()
         images = [d for d in self._drafts if not d.batched]
-        images = fuse_bands(images, self.workers, self.isa.name)
+        images = fuse_bands(images, self.workers, self.isa.name, self._tuned)
         self.scratch_bytes = max([self.scratch_bytes, *(d.scratch for d in images)])
         drafts = images + [d for d in self._drafts if d.batched]
         offsets, sizes = self._arenas(drafts)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from types import MappingProxyType
 
 from sepcore.errors import PlanError, UnsupportedModelError
 from sepcore.ir.graph import Graph, Node, Value
@@ -24,12 +23,11 @@ from sepcore.plan.drafts import Buffer
 from sepcore.plan.lowering import Lowering
 from sepcore.plan.places import find_places
 from sepcore.plan.program import Program, TensorSpec
+from sepcore.plan.select import NOTHING_TUNED
 from sepcore.plan.tensors import FLOAT, Plain
 from sepcore.plan.weights import WeightStore
 
 Rule = Callable[[Lowering, Node], None]
-
-_NOTHING_TUNED: Mapping[str, str] = MappingProxyType({})
 
 _ACTIVATIONS = ("relu", "clamp", "leaky_relu", "hardswish", "hardsigmoid", "silu", "sigmoid")
 
@@ -77,7 +75,7 @@ def plan(
     batch: int,
     threads: int,
     weights: WeightStore,
-    tuned: Mapping[str, str] = _NOTHING_TUNED,
+    tuned: Mapping[str, str] = NOTHING_TUNED,
 ) -> Program:
     """A program that runs ``graph`` on ``batch`` images.
 

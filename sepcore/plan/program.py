@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
+
+from sepcore.plan.select import Choice
 
 Space = Literal["private", "shared", "scratch", "weights", "input", "output"]
 """private: the arena of one image in flight. shared: the arena of one call. scratch: a thread's own memory.
@@ -38,8 +40,7 @@ class Step:
     node : the graph node it comes from, for messages and profiles.
     macs : multiply-adds of one run.
     chain : the steps that each tile runs one after another, where the step is a chain of them.
-    choice : key of the choice (``sepcore.plan.select``) that its kernel came from, with " by T" where T threads share
-        it; empty where there was none.
+    choice : which its kernel came from, where there was one; it is for whoever tunes, and not part of a file.
     """
 
     kernel: str
@@ -49,7 +50,7 @@ class Step:
     node: str
     macs: int = 0
     chain: tuple[tuple[Step, ...], ...] = ()
-    choice: str = ""
+    choice: Choice[Any] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
+from types import MappingProxyType
 from typing import Generic, TypeVar
 
 from sepcore.kernels import isa as isas
@@ -22,6 +23,8 @@ _L2_BYTES_PER_CYCLE = 40.0
 
 Parameters = TypeVar("Parameters")
 
+NOTHING_TUNED: Mapping[str, str] = MappingProxyType({})
+
 
 @dataclass(frozen=True)
 class Choice(Generic[Parameters]):
@@ -29,23 +32,34 @@ class Choice(Generic[Parameters]):
 
     Attributes
     ----------
-    key : operator and shape, as files of tuned rows name them: ``pointwise 49x960x160``.
+    layer : operator and shape: ``pointwise 49x960x160``.
     rows : name and parameters of every row that covers the shape, cheapest first by estimate; may be empty.
+    threads : that share the layer: another row may be the fastest then.
     """
 
-    key: str
+    layer: str
     rows: tuple[tuple[str, Parameters], ...]
+    threads: int = 1
 
-    def pick(self, name: str | None) -> Parameters:
-        """The parameters of the row ``name``, or of the cheapest where that is None or not among the rows."""
-        return dict(self.rows).get(name or "", self.rows[0][1])
+    @property
+    def key(self) -> str:
+        """How files of tuned rows name the choice."""
+        return self.layer if self.threads == 1 else f"{self.layer} by {self.threads}"
+
+    def by(self, threads: int) -> Choice[Parameters]:
+        """The same choice where ``threads`` share the layer."""
+        return self if threads == 1 else replace(self, threads=threads)
+
+    def pick(self, tuned: Mapping[str, str]) -> Parameters:
+        """The row that ``tuned`` names for the key, or the cheapest where it names none of the rows."""
+        return dict(self.rows).get(tuned.get(self.key, ""), self.rows[0][1])
 
 
 def _by_cost(
-    key: str, usable: Iterable[Parameters], name: Callable[[Parameters], str], cost: Callable[[Parameters], object]
+    layer: str, usable: Iterable[Parameters], name: Callable[[Parameters], str], cost: Callable[[Parameters], object]
 ) -> Choice[Parameters]:
     ordered = sorted(usable, key=cost)  # type: ignore[arg-type]
-    return Choice(key, tuple((name(one), one) for one in ordered))
+    return Choice(layer, tuple((name(one), one) for one in ordered))
 
 
 def pointwise_cycles(tile: Tile, m: int, k: int, n: int, lanes: int, fma: bool = True) -> float:

@@ -11,6 +11,7 @@ from sepcore.passes import run_shape_passes
 from sepcore.plan.batching import mixed_images
 from sepcore.plan.planner import plan
 from sepcore.plan.program import Program
+from sepcore.plan.select import NOTHING_TUNED
 from sepcore.plan.weights import WeightStore
 
 
@@ -22,6 +23,7 @@ def plan_at(
     batch: int,
     threads: int,
     weights: WeightStore,
+    tuned: Mapping[str, str] = NOTHING_TUNED,
 ) -> Program:
     """A program that runs ``graph`` on ``batch`` images of these shapes.
 
@@ -29,7 +31,7 @@ def plan_at(
     ----------
     graph : after all passes.
     shapes : of each input, for one image.
-    isa, threads, weights : as :func:`sepcore.plan.plan` takes them.
+    isa, threads, weights, tuned : as :func:`sepcore.plan.plan` takes them.
 
     Raises
     ------
@@ -41,4 +43,4 @@ def plan_at(
     values = infer_shapes(specialised, shapes)
     if batch > 1 and (problems := mixed_images(graph, shapes, batch)):
         raise UnsupportedModelError(f"{graph.name}: {batch} images in one call", problems)
-    return plan(specialised, values, isa=isa, batch=batch, threads=threads, weights=weights)
+    return plan(specialised, values, isa=isa, batch=batch, threads=threads, weights=weights, tuned=tuned)

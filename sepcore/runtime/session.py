@@ -19,7 +19,7 @@ from sepcore.kernels import isa as isas
 from sepcore.kernels import registry
 from sepcore.options import SessionOptions
 from sepcore.passes import run_shape_passes
-from sepcore.plan import Program, WeightStore, plan_at, unsupported
+from sepcore.plan import Program, WeightStore, plan_at, tuned_rows, unsupported
 from sepcore.runtime.inputs import check_shape
 from sepcore.runtime.linking import link
 from sepcore.runtime.native import pool_for
@@ -62,6 +62,7 @@ class Session(Runner[Value]):
         self.outputs: tuple[Value, ...] = described_outputs(graph)
         self._check_supported()
         self._weights = WeightStore()
+        self._tuned = tuned_rows(self.isa, options.cache_dir)
         self._prepared: OrderedDict[tuple[tuple[int, ...], ...], Prepared] = OrderedDict()
         self._lock = threading.Lock()
         isa = isas.by_name(self.isa)
@@ -122,7 +123,15 @@ class Session(Runner[Value]):
         (batch,) = batches
         one = {value.name: (1, *shape[1:]) for value, shape in zip(self.inputs, shapes)}
         try:
-            return plan_at(self._graph, one, isa=self.isa, batch=batch, threads=self.num_threads, weights=self._weights)
+            return plan_at(
+                self._graph,
+                one,
+                isa=self.isa,
+                batch=batch,
+                threads=self.num_threads,
+                weights=self._weights,
+                tuned=self._tuned,
+            )
         except GraphError as error:
             raise InputError(f"input {shapes[0]}: {error}") from error
 
