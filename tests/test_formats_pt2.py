@@ -270,13 +270,13 @@ def test_state_is_refused_but_for_the_counter_of_batch_norm(tmp_path: Path) -> N
 
 
 def test_all_unsupported_nodes_are_listed_at_once(tmp_path: Path) -> None:
-    own = '  File "/home/me/net.py", line 12, in forward\n    return torch.sin(x)\n'
+    own = '  File "/home/me/net.py", line 12, in forward\n    return torch.tan(x)\n'
     trace = own + '  File "/l/torch/a.py", line 3, in f\n    g()'
     nodes = [
-        pt2.node("aten.sin.default", ["a"], "head.act", self=pt2.ref("x")),
+        pt2.node("aten.tan.default", ["a"], "head.act", self=pt2.ref("x")),
         pt2.node("aten.relu.default", ["b"], self=pt2.ref("a")),
         pt2.node("mylib.fused.default", ["c"], "head.last", self=pt2.ref("b")),
-        pt2.node("aten.cos.default", ["unused"], self=pt2.ref("x")),
+        pt2.node("aten.acos.default", ["unused"], self=pt2.ref("x")),
         pt2.node("aten.elu.default", ["y"], self=pt2.ref("c"), input_scale={"as_float": 2.0}),
     ]
     nodes[0]["metadata"]["stack_trace"] = trace
@@ -284,8 +284,8 @@ def test_all_unsupported_nodes_are_listed_at_once(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedModelError) as caught:
         read_program(tmp_path, pt2.program(nodes, types))
     assert caught.value.problems == (
-        "aten.sin.default 'a': no operator of sepcore's graph expresses it "
-        "(head.act, /home/me/net.py:12 in forward: return torch.sin(x))",
+        "aten.tan.default 'a': no operator of sepcore's graph expresses it "
+        "(head.act, /home/me/net.py:12 in forward: return torch.tan(x))",
         "mylib.fused.default 'c': an operator of 'mylib', which is none of PyTorch's own (head.last)",
         "aten.elu.default 'y': an input_scale other than 1",
     )

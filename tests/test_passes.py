@@ -216,6 +216,23 @@ def test_folding_does_not_grow_a_graph_without_bound() -> None:
     assert "constant_of_shape" in ops(fold_constants(graph))
 
 
+def test_what_folding_no_longer_needs_does_not_count() -> None:
+    net = Net((1,))
+    value = net.constant("weight", np.ones(1 << 18, np.float32))
+    for _ in range(12):
+        value = net.add("mul", [value, net.number(0.5)])
+    assert ops(fold_constants(net.build([net.add("add", [net.x, value])]))) == ["add"]
+
+
+def test_folding_computes_only_so_much() -> None:
+    net = Net((1,))
+    value = net.constant("weight", np.ones(1 << 14, np.float32))
+    for _ in range(200):
+        value = net.add("neg", [value])
+    left = fold_constants(net.build([net.add("add", [net.x, value])]))
+    assert ops(left)[-1] == "add" and 2 < len(left.nodes) < 100
+
+
 def test_folding_may_double_the_constants_and_add_a_million() -> None:
     def folded(elements: int) -> bool:
         net = Net((1,))

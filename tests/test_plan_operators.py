@@ -70,6 +70,7 @@ one("slice pixels", (6, 9, 8), "slice", axes=(2, 3), starts=(1, 2), ends=(8, 7))
 one("pad", (6, 5, 4), "pad", pads=((0, 0), (1, 2), (0, 3), (2, 0)), value=1.5)
 one("pad that cuts", (6, 5, 4), "pad", pads=((0, 0), (-1, 2), (0, -2), (-1, -1)), value=-1.0)
 one("pad reflect", (6, 5, 4), "pad", pads=((0, 0), (0, 0), (2, 3), (1, 2)), mode="reflect")
+one("pad of one channel", (1, 5, 4), "pad", pads=((0, 0), (0, 0), (0, 3), (2, 0)))
 one("pad edge", (18, 5, 4), "pad", pads=((0, 0), (0, 0), (2, 0), (0, 3)), mode="edge")
 for groups in (2, 3, 8):
     one(f"channel_shuffle {groups}", (48, 4, 5), "channel_shuffle", groups=groups)
@@ -122,6 +123,7 @@ for coordinate in ("half_pixel", "align_corners", "asymmetric", "pytorch_half_pi
 for op in ("relu", "hardswish", "silu", "sigmoid", "tanh", "exp", "erf", "floor", "ceil", "round", "neg", "abs", "sign",
            "softplus", "mish", "elu", "gelu", "hardsigmoid"):  # fmt: skip
     one(op, (19, 5, 3), op)
+    one(f"{op} of one channel", (1, 5, 3), op)
 one("gelu tanh", (19, 5, 3), "gelu", approximate="tanh")
 one("elu 0.3", (19, 5, 3), "elu", alpha=0.3)
 one("clamp", (19, 5, 3), "clamp", lo=-0.5, hi=1.0)
@@ -164,6 +166,14 @@ for op in ("add", "sub", "mul", "div", "pow", "maximum", "minimum"):
         x = positive(b, x)
         column = b.add("slice", [x], axes=(3,), starts=(0,), ends=(1,))
         return b.add(op, [column, b.add("slice", [x], axes=(2,), starts=(1,), ends=(2,))])
+
+
+@case("arithmetic of one channel", 19, 5, 7)
+def of_one_channel(b: GraphBuilder, x: str) -> str:
+    first, second = (positive(b, mapped(b, x, 19, to=1)) for _ in range(2))
+    powers = b.add("pow", [first, second])
+    least = b.add("minimum", [b.add("reduce_sum", [x], axes=(1,), keepdims=True), powers])
+    return b.add("concat", [b.add("softmax", [least], axis=3), first, x], axis=1)
 
 
 for exponent in (2.0, 3.0, 0.5, -0.5, -1.0, 2.5):

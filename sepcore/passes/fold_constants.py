@@ -5,19 +5,27 @@ It must not make a graph much bigger than its file: what would grow it is left t
 
 from __future__ import annotations
 
+from collections import Counter
+
 from sepcore.ir.graph import Graph, frozen, rebuilt
 from sepcore.ir.reference import called, elements, evaluate
 
 _SPARE_ELEMENTS = 1 << 20
+_COMPUTED_PER_ELEMENT = 64
+"""Standardising a convolution's weights takes some ten nodes of their size."""
 
 
 def fold_constants(graph: Graph) -> Graph:
     """Replace nodes of constants by their outputs, computed in float64 and rounded once.
 
-    All that is folded may have as many elements as the graph's constants have, and a million more.
+    What is there at a time may have as many elements more than the graph's constants as those have, and a million;
+    what is computed in all, 64 times as many elements as those, and a million.
     """
     constants = dict(graph.constants)
-    budget = _SPARE_ELEMENTS + sum(array.size for array in constants.values())
+    total = sum(array.size for array in constants.values())
+    room, work = _SPARE_ELEMENTS + total, _SPARE_ELEMENTS + _COMPUTED_PER_ELEMENT * total
+    readers = Counter(name for node in graph.nodes for name in node.inputs)
+    readers.update(graph.outputs)
     nodes = []
     for node in graph.nodes:
         if not all(name in constants for name in node.inputs if name):
@@ -27,9 +35,12 @@ def fold_constants(graph: Graph) -> Graph:
         call = called(node, given)
         tensors = call.outputs()
         size = len(tensors) * elements(tensors)
-        if size > budget or not call.operator.foldable:
+        if size > min(room, work) or not call.operator.foldable:
             nodes.append(node)
             continue
-        budget -= size
         constants.update(zip(node.outputs, map(frozen, evaluate(call, given, tensors))))
+        room, work = room - size, work - size
+        readers.subtract(node.inputs)
+        for name in {name for name in node.inputs if name and not readers[name]}:
+            room += constants.pop(name).size
     return rebuilt(graph, nodes, constants)

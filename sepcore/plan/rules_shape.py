@@ -20,9 +20,13 @@ def is_map(p: Lowering, name: str) -> bool:
 
 
 def new_tensor(p: Lowering, name: str, like: str) -> View:
-    """Memory for the value ``name``: a map where it can be one and ``like`` is one, else in PyTorch's layout."""
+    """Memory for the value ``name``: a map where it can be one and ``like`` is one, else in PyTorch's layout.
+
+    One channel alone is no map: each number would take as much memory as the lanes, and functions read dense rows.
+    """
     shape = p.shape(name)
-    if map_shape(shape) is not None and is_map(p, like):
+    size = map_shape(shape)
+    if size is not None and is_map(p, like) and (size[0] > 1 or size[1:] == (1, 1)):
         return p.new_map(name).view(shape)
     return p.new_plain(name).view()
 

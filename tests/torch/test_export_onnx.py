@@ -310,6 +310,13 @@ FUNCTIONS: dict[str, Callable[[Tensor], Any]] = {
     "matrix product": lambda x: x @ x.transpose(-1, -2),
     "matrix product of a batch": lambda x: torch.bmm(x.flatten(2), x.flatten(2).transpose(1, 2)),
     "matrix product of vectors": lambda x: x[0, 0] @ x[0, 0, 1],
+    "sums of products": lambda x: (
+        torch.einsum("bchw, bchv -> bcwv", x, x),
+        torch.einsum("bchw, kc -> bkhw", x, x[0, 0, :, :8]),
+    ),
+    "running sums": lambda x: (torch.cumsum(x, 1), torch.cumsum((x > 0).float(), -1)),
+    "one-hot": lambda x: F.one_hot((x[:, 0] * 2).clamp(-2, 2).round().long() + 2, 7).float(),
+    "waves": lambda x: torch.sin(x) + torch.cos(x),
     "attention": lambda x: F.scaled_dot_product_attention(x, x * 2, x + 1),
     "nearest by a scale": lambda x: F.interpolate(x, scale_factor=1.7),
     "bilinear by a scale": lambda x: F.interpolate(x, scale_factor=0.6, mode="bilinear"),

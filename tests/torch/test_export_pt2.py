@@ -109,6 +109,19 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[Tensor, ...]]] = {
     "products": (lambda x, y: (x @ y.T, torch.mm(x, y.t()), x @ y[0], aten.numpy_T(x)), (M, noise(4, 5))),
     "addmm": (lambda x: torch.addmm(noise(4), x, noise(5, 4), beta=0.5, alpha=2), (M,)),
     "bmm": (lambda x, y: (torch.bmm(x, y), torch.baddbmm(noise(2, 3, 4), x, y)), (noise(2, 3, 5), noise(2, 5, 4))),
+    "einsum": (
+        lambda x, y: (
+            torch.einsum("bchw, bcHW -> bhwHW", x, x[:, :, :2]),
+            torch.einsum("bchw, ck -> bkhw", x, y),
+            torch.einsum("...hw, ...hv, hw -> w...v", x, x[..., 2:], noise(6, 8)),
+            torch.einsum("bchw -> cb", x),
+            torch.einsum("bchw, bchw", x, x),
+            torch.einsum("bc, bh -> bch", x[..., 0, 0], x[:, 0, 0]),
+        ),
+        (X, noise(4, 5)),
+    ),
+    "one-hot": (lambda x: F.one_hot((2 * x[:, 0]).clamp(-2, 2).round().long() + 2, 7), (X,)),
+    "running sums": (lambda x: (torch.cumsum(x, 1), (x > 0).cumsum(-1, dtype=torch.float32)), (X,)),
     "attention": (F.scaled_dot_product_attention, (QUERY, KEY, VALUE)),
     "attention masked": (
         lambda q, k, v: (
@@ -182,6 +195,8 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[Tensor, ...]]] = {
         lambda x: (
             *(f(x) for f in (torch.exp, torch.log, torch.sqrt, torch.rsqrt, torch.reciprocal, torch.log2, torch.log10)),
             torch.erf(x),
+            torch.sin(x),
+            torch.cos(x),
             torch.expm1(x),
             torch.log1p(x),
         ),

@@ -22,7 +22,7 @@ max_pool2d          x                                      kernel strides=(1,1) 
 avg_pool2d          x                                      the same, count_include_pad=True divisor=None
 adaptive_avg_pool2d, adaptive_max_pool2d: x                output_size
 reduce_mean, reduce_sum, reduce_max, reduce_min: x         axes keepdims=False
-softmax, log_softmax: x                                    axis
+softmax, log_softmax, cumsum: x                            axis
 relu, silu, hardswish, sigmoid, softplus, mish: x
 clamp               x                                      lo=-inf hi=inf (ReLU6 is clamp 0, 6)
 leaky_relu          x                                      slope
@@ -30,7 +30,7 @@ prelu               x, slope (c or 1)
 elu                 x                                      alpha=1
 gelu                x                                      approximate="none" | "tanh"
 hardsigmoid         x                                      alpha=1/6 beta=0.5: clip(alpha * x + beta, 0, 1)
-tanh, exp, log, sqrt, rsqrt, reciprocal, erf, floor, ceil, round (half to even): x
+tanh, exp, log, sqrt, rsqrt, reciprocal, erf, sin, cos, floor, ceil, round (half to even): x
 neg, abs, sign: x
 add, sub, mul, div, pow, maximum, minimum, mod, floor_div: a, b. Integer div truncates towards zero.
 equal, not_equal, less, less_equal, greater, greater_equal: a, b -> bool

@@ -83,6 +83,8 @@ _UNARY: dict[str, Callable[[Array], Array]] = {
     "rsqrt": lambda x: 1 / np.sqrt(x),
     "reciprocal": lambda x: 1 / x,
     "erf": erf,
+    "sin": np.sin,
+    "cos": np.cos,
     "floor": np.floor,
     "ceil": np.ceil,
     "round": np.round,

@@ -1,4 +1,4 @@
-"""Rows of the reductions over axes, of batch normalisation and of softmax.
+"""Rows of the reductions over axes, of batch normalisation, of softmax and of running sums.
 
 It must not know in which order a kernel adds.
 """
@@ -53,13 +53,13 @@ def _log_softmax(x: Array, axis: int) -> Array:
     return x - np.log(total)
 
 
-def _softmax_row(name: str, function: Callable[[Array, int], Array]) -> Operator:
+def _row_along_axis(name: str, function: Callable[[Array, int], Array], floating: bool = True) -> Operator:
     def axis(call: Call) -> int:
         return call.axis("axis", len(call.shape("x")))
 
     def infer(call: Call) -> list[Tensor]:
         axis(call)
-        return [(call.shape("x"), call.floating("x"))]
+        return [(call.shape("x"), call.floating("x") if floating else call.dtype("x"))]
 
     def static(call: Call, outputs: Sequence[Value]) -> Node:
         return call.spelled_out(axis=axis(call))
@@ -95,6 +95,7 @@ OPERATORS = (
         _compute_batch_norm,
         {"eps": FLOAT},
     ),
-    _softmax_row("softmax", lambda x, axis: np.exp(_log_softmax(x, axis))),
-    _softmax_row("log_softmax", _log_softmax),
+    _row_along_axis("softmax", lambda x, axis: np.exp(_log_softmax(x, axis))),
+    _row_along_axis("log_softmax", _log_softmax),
+    _row_along_axis("cumsum", np.cumsum, floating=False),
 )

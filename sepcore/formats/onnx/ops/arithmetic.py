@@ -15,6 +15,7 @@ from sepcore.formats.onnx.step import Operand, Step
 _UNARY = {
     "Abs": "abs",
     "Ceil": "ceil",
+    "Cos": "cos",
     "Erf": "erf",
     "Exp": "exp",
     "Floor": "floor",
@@ -23,6 +24,7 @@ _UNARY = {
     "Reciprocal": "reciprocal",
     "Round": "round",
     "Sign": "sign",
+    "Sin": "sin",
     "Sqrt": "sqrt",
 }
 _BINARY = {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sepcore.formats.onnx.elements import elements_of
 from sepcore.formats.onnx.ops.row import MANY, Row
 from sepcore.formats.onnx.step import Operand, Step, UnsupportedError
 
@@ -194,6 +195,10 @@ def _expand(step: Step) -> Operand:
 def _tile(step: Step) -> Operand:
     """Repetition along an axis of length one is a broadcast, any other a concatenation."""
     x = step.input(0)
+    known = elements_of(step.input(1))
+    computed = step.input(1).content is None and known is not None and len(known) == x.rank
+    if computed and all(1 in pair for pair in zip(x.shape, known or ())):
+        return step.emit("expand", x, step.input(1))
     repeats = step.constant_integers(1, "the repeats")
     if len(repeats) != x.rank or min(repeats, default=1) < 1:
         raise step.error("the repeats", f"{x.rank} numbers of 1 or more", str(repeats))

@@ -5,8 +5,9 @@ It must not know how a product is computed. One with a constant matrix becomes `
 
 from __future__ import annotations
 
-from sepcore.formats.onnx.ops.row import Row
-from sepcore.formats.onnx.step import Operand, Step
+from sepcore.formats.einsum import einsum
+from sepcore.formats.onnx.ops.row import MANY, Row
+from sepcore.formats.onnx.step import Operand, Step, UnsupportedError
 
 
 def _transposed(step: Step, matrix: Operand) -> Operand:
@@ -50,4 +51,12 @@ def _matmul(step: Step) -> Operand:
     return step.emit("matmul", a, b)
 
 
-OPERATORS = (Row("Gemm", _gemm, 2, 3), Row("MatMul", _matmul, 2, 2))
+def _einsum(step: Step) -> Operand:
+    operands = step.inputs()
+    try:
+        return einsum(step.emit, step.text("equation"), operands, [operand.shape for operand in operands])
+    except ValueError as error:
+        raise UnsupportedError(str(error)) from None
+
+
+OPERATORS = (Row("Gemm", _gemm, 2, 3), Row("MatMul", _matmul, 2, 2), Row("Einsum", _einsum, 1, MANY))

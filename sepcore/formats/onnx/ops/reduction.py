@@ -12,6 +12,7 @@ from sepcore.formats.onnx.ops.row import Row
 from sepcore.formats.onnx.step import Operand, Step, UnsupportedError
 
 _LONGEST_PRODUCT = 64
+_FARTHEST = 1 << 62
 
 
 def _axes(step: Step, x: Operand) -> tuple[int, ...]:
@@ -67,6 +68,23 @@ def _product(step: Step) -> Operand:
     return product if step.flag("keepdims", True) else step.emit("squeeze", product, axes=(axis,))
 
 
+def _cumsum(step: Step) -> Operand:
+    """Running sums; ``exclusive`` ones leave out the element itself, ``reverse`` ones run from the end."""
+    x = step.input(0)
+    axes = step.constant_integers(1, "the axis")
+    if len(axes) != 1:
+        raise step.error("the axis", "one number", str(axes))
+    axis = step.axis(axes[0], x.rank)
+    reverse = step.flag("reverse")
+    made = step.emit("cumsum", _reversed(step, x, axis) if reverse else x, axis=axis)
+    made = _reversed(step, made, axis) if reverse else made
+    return step.emit("sub", made, x) if step.flag("exclusive") else made
+
+
+def _reversed(step: Step, x: Operand, axis: int) -> Operand:
+    return step.emit("slice", x, axes=(axis,), starts=(_FARTHEST,), ends=(-_FARTHEST,), steps=(-1,))
+
+
 OPERATORS = (
     *(
         Row(name, _plain(op), 1, 2)
@@ -81,4 +99,5 @@ OPERATORS = (
     Row("ReduceL2", _l2, 1, 2),
     Row("ReduceSumSquare", _sum_of_squares, 1, 2),
     Row("ReduceProd", _product, 1, 2),
+    Row("CumSum", _cumsum, 2, 2),
 )

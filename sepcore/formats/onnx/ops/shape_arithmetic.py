@@ -15,6 +15,7 @@ from sepcore.formats.onnx.step import Operand, Step, UnsupportedError
 from sepcore.formats.onnx.tensors import UnreadableTypeError, element_type
 
 _MOST_SLICES = 64
+_MOST_CLASSES = 1 << 20
 
 
 def _constant(step: Step) -> Operand:
@@ -104,6 +105,21 @@ def _constant_of_shape(step: Step) -> Operand:
     )
 
 
+def _one_hot(step: Step) -> Operand:
+    """``on`` where the new axis counts what the index says, from the end where that is negative, else ``off``."""
+    indices, values = step.input(0), step.input(2)
+    depth = int(step.constant_number(1, "the depth"))
+    if depth < 1 or depth > _MOST_CLASSES or values.shape != (2,):
+        raise step.error("the depth and the values", f"1 ... {_MOST_CLASSES} and two", f"{depth} and {values.shape}")
+    axis = step.axis(step.integer("axis", -1), indices.rank + 1)
+    numbers = step.constant(np.arange(depth).reshape(-1, *(1,) * (indices.rank - axis)), np.int64)
+    index = step.emit("unsqueeze", step.cast(indices, np.int64), axes=(axis,))
+    below = step.emit("less", index, step.constant(0, np.int64))
+    index = step.emit("where", below, step.emit("add", index, step.constant(depth, np.int64)), index)
+    off, on = (_slice(step, values, 0, position) for position in range(2))
+    return step.emit("where", step.emit("equal", index, numbers), on, off)
+
+
 OPERATORS = (
     Row("Constant", _constant, 0, 0),
     Row("Cast", _cast, 1, 1),
@@ -111,6 +127,7 @@ OPERATORS = (
     Row("Shape", _shape, 1, 1),
     Row("Size", _size, 1, 1),
     Row("Gather", _gather, 2, 2),
+    Row("OneHot", _one_hot, 3, 3),
     Row("ConstantOfShape", _constant_of_shape, 1, 1),
     Row("Range", plain("range"), 3, 3),
 )

@@ -209,7 +209,10 @@ def _masked_fill(call: AtenCall) -> Value:
     return call.emit("where", call.operand("mask"), filled, call.cast(call.operand("self"), dtype))
 
 
-_UNARY = ("exp", "log", "sqrt", "rsqrt", "reciprocal", "erf", "floor", "ceil", "round", "neg", "abs", "sign")
+_UNARY = (
+    *("exp", "log", "sqrt", "rsqrt", "reciprocal", "erf", "sin", "cos"),
+    *("floor", "ceil", "round", "neg", "abs", "sign"),
+)
 _COMPARISONS = {
     "eq": "equal",
     "ne": "not_equal",

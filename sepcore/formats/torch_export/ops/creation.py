@@ -10,6 +10,8 @@ from sepcore.formats.torch_export.ops.arithmetic import as_value, operand_or_num
 from sepcore.formats.torch_export.ops.lengths import expanded, vector
 from sepcore.formats.torch_export.ops.row import Row, Rows
 
+_MOST_CLASSES = 1 << 16
+
 
 def _filled(call: AtenCall, shape: Value, value: float) -> Value:
     return call.emit("constant_of_shape", shape, value=float(value), dtype=call.output.dtype)
@@ -54,6 +56,16 @@ def _arange(call: AtenCall) -> Value:
     return call.emit("range", *(as_value(call, bound, dtype) for bound in bounds))
 
 
+def _one_hot(call: AtenCall) -> Value:
+    """One where the new last axis counts what the index says."""
+    index, count = call.operand("self"), call.integer("num_classes", -1)
+    if not 1 <= count <= _MOST_CLASSES:
+        raise UnsupportedError(f"{count} classes; a number of 1 to {_MOST_CLASSES} must be given")
+    numbers = call.constant(range(count), index.dtype)
+    equal = call.emit("equal", call.emit("unsqueeze", index, axes=(index.rank,)), numbers)
+    return call.emit("cast", equal, dtype=call.output.dtype)
+
+
 OPERATORS: Rows = {
     "aten.full.default": _of_size(None),
     "aten.zeros.default": _of_size(0.0),
@@ -64,6 +76,7 @@ OPERATORS: Rows = {
     "aten.full_like.default": _like(None),
     "aten.zeros_like.default": _like(0.0),
     "aten.ones_like.default": _like(1.0),
+    "aten.one_hot.default": _one_hot,
     "aten.scalar_tensor.default": _scalar,
     "aten.arange.default": _arange,
     "aten.arange.start": _arange,

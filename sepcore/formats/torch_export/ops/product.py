@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+from sepcore.formats.einsum import einsum
 from sepcore.formats.torch_export.call import BOOL, AtenCall, Operand, UnsupportedError, Value
 from sepcore.formats.torch_export.ops.lengths import axis_length
 from sepcore.formats.torch_export.ops.row import Row, Rows
@@ -73,11 +74,21 @@ def _additive(call: AtenCall, mask: Operand, like: Operand) -> Value:
     return call.emit("where", mask, zero, least)
 
 
+def _einsum(call: AtenCall) -> Value:
+    operands = [operand for operand in call.operands("tensors") if operand is not None]
+    values: list[Value] = [call.cast(operand, call.output.dtype) for operand in operands]
+    try:
+        return einsum(call.emit, call.text("equation"), values, [operand.shape for operand in operands])
+    except ValueError as error:
+        raise UnsupportedError(str(error)) from None
+
+
 OPERATORS: Rows = {
     "aten.linear.default": _linear,
     "aten.matmul.default": _product("self", "other"),
     "aten.mm.default": _product("self", "mat2"),
     "aten.bmm.default": _product("self", "mat2"),
+    "aten.einsum.default": _einsum,
     "aten.addmm.default": _product_and_sum("mat1", "mat2"),
     "aten.baddbmm.default": _product_and_sum("batch1", "batch2"),
     "aten.scaled_dot_product_attention.default": _attention,

@@ -79,6 +79,13 @@ def _norm(call: AtenCall) -> Value:
     raise UnsupportedError(f"a norm of order {order}")
 
 
+def _cumsum(call: AtenCall) -> Value:
+    x = call.operand("self")
+    if x.rank == 0:
+        return call.emit("identity", call.cast(x, call.output.dtype))
+    return call.emit("cumsum", call.cast(x, call.output.dtype), axis=call.axis("dim", x.rank))
+
+
 OPERATORS: Rows = {
     "aten.mean.default": _reduced("reduce_mean"),
     "aten.mean.dim": _reduced("reduce_mean"),
@@ -105,6 +112,7 @@ OPERATORS: Rows = {
     "aten.var_mean.default": _variance_and_mean,
     "aten.var_mean.dim": _variance_and_mean,
     "aten.var_mean.correction": _variance_and_mean,
+    "aten.cumsum.default": _cumsum,
     "aten.linalg_vector_norm.default": _norm,
     "aten.norm.Scalar": _norm,
     "aten.norm.ScalarOpt_dim": _norm,
