@@ -32,7 +32,7 @@ def loops(assembly: str) -> list[list[str]]:
 
 
 def spec_list(isa: str) -> list[KernelSpec]:
-    return [spec for spec in registry.rows(isa) if spec.op in ("pointwise", "conv", "stem")]
+    return [spec for spec in registry.rows(isa) if spec.op in ("pointwise", "pointwise_gathered", "conv", "stem")]
 
 
 @pytest.mark.parametrize("isa", [i for i in ("avx512", "avx2") if isas.by_name(i) in isas.available()])

@@ -57,7 +57,8 @@ def random(rng: np.random.Generator, *shape: int) -> Any:
 
 def test_every_row_has_a_test(isa: isas.Isa) -> None:
     tested = {
-        "pointwise", "depthwise", "depthwise_general", "stem", "conv", "global_average_pool", "elementwise", "layout",
+        "pointwise", "pointwise_gathered",
+        "depthwise", "depthwise_general", "stem", "conv", "global_average_pool", "elementwise", "layout",
         "chain",  # tests/test_plan_bands.py
         # In test_kernels_general.py:
         "strided_copy", "strided_unary", "strided_binary", "window", "resize", "reduce", "softmax", "matmul",
@@ -68,7 +69,9 @@ def test_every_row_has_a_test(isa: isas.Isa) -> None:
     assert all(registry.find(name).name == name for name in names)
 
 
-def pointwise_case(isa: isas.Isa, address: int, tile: pointwise.Tile, m: int, k: int, n: int, seed: int) -> None:
+def pointwise_case(
+    isa: isas.Isa, address: int, tile: pointwise.Tile, m: int, k: int, n: int, seed: int, gathered: bool = False
+) -> None:
     rng = np.random.default_rng(seed)
     activation = ACTIVATIONS[seed % len(ACTIVATIONS)]
     x, weight, bias = random(rng, m, k), random(rng, n, k), random(rng, n)
@@ -96,12 +99,19 @@ def pointwise_case(isa: isas.Isa, address: int, tile: pointwise.Tile, m: int, k:
     }
     if residual is not None:
         arrays[step.EXTRA] = padded(residual, stride)
+    if gathered:
+        # Channels anywhere in two planes of as many pixels, one of them at the very end of the memory.
+        planes = random(rng, 2, m, k)
+        columns = np.append(rng.permutation(2 * k - 1)[: k - 1], 2 * k - 1)
+        arrays[step.X], arrays[pointwise.COLUMNS] = planes, np.append(4 * (columns // k * m * k + columns % k), -1)
+        x = np.concatenate([planes[0], planes[1]], axis=1)[:, columns]
     out = call(address, words, arrays, activation, row_blocks * panel_blocks, at_end=seed % 2 == 0)
     close(out[:, :n], pointwise_reference(x, weight, bias, activation, residual), np.sqrt(k))
 
 
-def test_pointwise(isa: isas.Isa, addresses: Addresses) -> None:
-    for number, spec in enumerate(of(isa, "pointwise")):
+@pytest.mark.parametrize("op", ["pointwise", "pointwise_gathered"])
+def test_pointwise(isa: isas.Isa, addresses: Addresses, op: str) -> None:
+    for number, spec in enumerate(of(isa, op)):
         tile, columns = spec.parameters, spec.parameters.columns(isa.lanes)
         for seed, (m, k, n) in enumerate(
             [
@@ -115,7 +125,7 @@ def test_pointwise(isa: isas.Isa, addresses: Addresses) -> None:
                 (2 * tile.rows + 1, 64, 2 * columns - 1),
             ]
         ):
-            pointwise_case(isa, addresses[spec.name], tile, m, k, n, number + seed)
+            pointwise_case(isa, addresses[spec.name], tile, m, k, n, number + seed, op == "pointwise_gathered")
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda a: codes.NAMES[a[0]])

@@ -54,8 +54,9 @@ class Network:
     def dense(self, x: str, out: int) -> str:
         return self._conv(x, out, 3, 1)
 
-    def depthwise(self, x: str, activation: Any = None) -> str:
-        return self._conv(x, self.channels[x], 3, self.channels[x], activation=activation)
+    def depthwise(self, x: str, activation: Any = None, stride: int = 1) -> str:
+        channels = self.channels[x]
+        return self._conv(x, channels, 3, channels, activation=activation, strides=(stride, stride))
 
     def concat(self, *inputs: str) -> str:
         return self.add("concat", inputs, sum(self.channels[x] for x in inputs), axis=1)
@@ -145,7 +146,23 @@ def nested(channels: int) -> Graph:
     return n.build(n.pointwise(inner, 4), n.depthwise(outer), n.pointwise(first, 3), n.pointwise(y, 7))
 
 
+def shuffled(channels: int, units: int = 4) -> Graph:
+    """ShuffleNetV2's stage twice: units that split, join and shuffle, and those that halve the map."""
+    n = Network(height=12, width=9, stem=channels)
+    x = n.x
+    for half in (channels + 5, 2 * channels):
+        left = n.pointwise(n.depthwise(x, stride=2), half, ("relu",))
+        y = n.pointwise(n.depthwise(n.pointwise(x, half, ("relu",)), stride=2), half, ("relu",))
+        x = n.shuffle(n.concat(left, y))
+        for _ in range(units - 1):
+            kept, y = n.split(x, half, half)
+            y = n.pointwise(n.depthwise(n.pointwise(y, half, ("relu",))), half, ("relu",))
+            x = n.shuffle(n.concat(kept, y))
+    return n.build(n.pointwise(x, 20))
+
+
 NETWORKS = {
+    **{f"shuffled {c}": shuffled(c) for c in (24, 29, 58)},
     **{f"ghost {c}": ghost(c) for c in (8, 12, 29)},
     **{f"dense {c}+{g}": dense_block(c, g) for c, g in ((16, 16), (13, 7))},
     **{f"fire {a}+{b}": fire(a, b) for a, b in ((16, 16), (17, 6), (3, 30))},
@@ -154,12 +171,13 @@ NETWORKS = {
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_concat_is_written_in_place(name: str) -> None:
+def test_nothing_is_copied(name: str) -> None:
     graph = NETWORKS[name]
     stem = next(node.name for node in graph.nodes if node.op == "conv2d")  # it packs the input
+    shape = tuple(map(int, graph.inputs[0].shape[1:]))
     for threads in (1, 2):
-        assert set(moves(graph, 1, 3, 6, 5, threads=threads)) <= {stem}
-    check(graph, 3, 6, 5)
+        assert set(moves(graph, 1, *shape, threads=threads)) <= {stem}
+    check(graph, *shape)
 
 
 def test_what_was_written_is_not_overwritten() -> None:
@@ -198,6 +216,29 @@ def test_a_joined_map_is_not_activated_in_place_while_it_is_needed() -> None:
     y = n.same("sigmoid", a)
     z = n.same("relu", n.concat(b, a))
     check(n.build(y, n.pointwise(second, 4), n.pointwise(first, 4), z), 3, 6, 5)
+
+
+def test_shuffles_that_no_layer_takes_in_are_copied() -> None:
+    """Every other channel for a depthwise layer, a shuffled map as an output, an operand or a residual."""
+    n = Network(stem=24)
+    a, b = n.pointwise(n.x, 15), n.pointwise(n.x, 15)
+    y = n.shuffle(n.concat(a, b), 3)
+    z = n.shuffle(n.pointwise(n.x, 30))
+    graph = n.build(
+        n.depthwise(n.slice(n.pointwise(n.x, 40), 1, 40, 2)), n.same("add", y, z), n.pointwise(n.x, 30, residual=y),
+        n.depthwise(y), n.shuffle(n.x, 4), n.pointwise(n.depthwise(z), 3), n.same("relu", n.shuffle(n.depthwise(z))),
+    )  # fmt: skip
+    check(graph, 3, 6, 5)
+
+
+def test_shuffled_channels_of_one_map_cost_nothing() -> None:
+    n = Network(stem=24)
+    y = n.shuffle(n.pointwise(n.x, 30), 3)
+    graph = n.build(n.pointwise(n.depthwise(y), 5), n.pointwise(y, 6))
+    kernels = [step.kernel for step in Session(graph, SessionOptions(num_threads=1)).program((1, 3, 6, 5)).steps]
+    assert not [k for k in kernels if "gathered" in k]  # the weights' order says it all
+    assert len(moves(graph, 1, 3, 6, 5)) == 1
+    check(graph, 3, 6, 5)
 
 
 # --- any graph ------------------------------------------------------------------------------------------------------
@@ -293,7 +334,8 @@ def guarded_arenas(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_no_buffer_is_read_or_written_past_its_end(guarded_arenas: None, name: str) -> None:
-    x = np.random.default_rng(1).standard_normal((1, 3, 6, 5)).astype(np.float32)
+    shape = tuple(map(int, NETWORKS[name].inputs[0].shape[1:]))
+    x = np.random.default_rng(1).standard_normal((1, *shape)).astype(np.float32)
     found = Session(NETWORKS[name], SessionOptions(num_threads=1)).run(None, {"input": x})
     for a, b in zip(found, run_reference(NETWORKS[name], {"input": x})):
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-4)

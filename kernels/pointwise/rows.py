@@ -2,7 +2,9 @@
 
 Operands of a step: X float32 pixels [m][x_stride], WEIGHTS as ``pack`` lays them out, OUT [m][out_stride], EXTRA an
 optional residual [m][extra_stride]. Strides are in bytes, multiples of the vector; channels past the last are padding
-that may hold any finite value. OUT overlaps neither X nor EXTRA.
+that may hold any finite value. OUT overlaps neither X nor EXTRA. A ``gathered`` row reads input channels that are not
+next to each other: COLUMNS is the address of a table of int64, the bytes from a pixel's start to each of the K channels
+and one number more, which is read and not used.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ from sepcore.kernels import isa as isas
 from sepcore.kernels import step
 from sepcore.kernels.spec import KernelSpec
 
-M, K, X_STRIDE, OUT_STRIDE, EXTRA_STRIDE, PANELS, ROW_BLOCKS, PANEL_BLOCKS, PREFETCH_SHIFT = range(
-    step.FIRST_SHAPE, step.FIRST_SHAPE + 9
+M, K, X_STRIDE, OUT_STRIDE, EXTRA_STRIDE, PANELS, ROW_BLOCKS, PANEL_BLOCKS, PREFETCH_SHIFT, COLUMNS = range(
+    step.FIRST_SHAPE, step.FIRST_SHAPE + 10
 )
 
 
@@ -64,16 +66,33 @@ def tiles(isa: str) -> list[Tile]:
     return [Tile(rows, vectors, pair) for (vectors, pair), many in _ROWS[isa].items() for rows in many]
 
 
-def row(tile: Tile, isa: str) -> KernelSpec:
+# Few networks gather, so few tiles do.
+_GATHERED = {
+    "avx512": ((1, 1), (1, 2), (14, 1), (7, 2), (14, 2), (9, 3)),
+    "avx2": ((1, 1), (4, 1), (12, 1), (4, 2), (6, 2)),
+    "neon": ((1, 1), (8, 1), (4, 2), (8, 2)),
+    "portable": ((1, 1), (4, 1), (8, 1), (5, 2)),
+}
+_GATHERED_PAIRS = {"avx512": ((18, 1), (10, 2))}
+
+
+def gathered_tiles(isa: str) -> list[Tile]:
+    """Every tile that also gathers."""
+    whole = [Tile(rows, vectors) for rows, vectors in _GATHERED[isa]]
+    return whole + [Tile(rows, vectors, True) for rows, vectors in _GATHERED_PAIRS.get(isa, ())]
+
+
+def row(tile: Tile, isa: str, gathered: bool = False) -> KernelSpec:
     """The row of a tile."""
-    lanes = isas.by_name(isa).lanes
-    name = f"f32_pointwise_{tile.rows}x{tile.columns(lanes)}__{isa}"
-    return KernelSpec(name, "pointwise", isa, tile, _build)
+    op = "pointwise_gathered" if gathered else "pointwise"
+    name = f"f32_{op}_{tile.rows}x{tile.columns(isas.by_name(isa).lanes)}__{isa}"
+    return KernelSpec(name, op, isa, tile, _build)
 
 
 def rows(isa: str) -> Iterator[KernelSpec]:
     """Every pointwise row of an instruction set."""
-    return (row(tile, isa) for tile in tiles(isa))
+    yield from (row(tile, isa) for tile in tiles(isa))
+    yield from (row(tile, isa, gathered=True) for tile in gathered_tiles(isa))
 
 
 def _build(spec: KernelSpec) -> Callable[[int, int, int, int], None]:
@@ -82,7 +101,7 @@ def _build(spec: KernelSpec) -> Callable[[int, int, int, int], None]:
 
     isa = isas.by_name(spec.isa)
     tile: Tile = spec.parameters
-    panel: Any = pointwise_tile(tile, isa)
+    panel: Any = pointwise_tile(tile, isa, gathered=spec.op == "pointwise_gathered")
     mr = tile.rows
     column_bytes = 4 * tile.columns(isa.lanes)
     packed_bytes = 4 * tile.packed_columns(isa.lanes)

@@ -11,27 +11,28 @@ from typing import Any
 from sepcore.kernels.activation import codes
 from sepcore.kernels.activation.emit import emit_activation, is_expensive
 from sepcore.kernels.activation.store import activate_in_place, by_activation, parameters
-from sepcore.kernels.emit import FLOAT_BYTES, Emitter, Loop, i64, integer_intrinsic
+from sepcore.kernels.emit import FLOAT_BYTES, I64, Emitter, Loop, i64, integer_intrinsic
 from sepcore.kernels.isa import Isa
-from sepcore.kernels.pointwise.rows import Tile
+from sepcore.kernels.pointwise.rows import COLUMNS, Tile
+from sepcore.kernels.step import WORD_BYTES
 
 
-def pointwise_tile(tile: Tile, isa: Isa) -> Any:
+def pointwise_tile(tile: Tile, isa: Isa, gathered: bool = False) -> Any:
     """An intrinsic that runs ``tile`` down all pixels of one weight panel.
 
     ``f(a, a_stride, m, panel, k, out, out_stride, residual, residual_stride, step, prefetch,
-    prefetch_shift)``: ``m >= rows`` pixels
-    of ``k`` floats at ``a``; the panel holds one row of bias and ``k`` rows of weights; strides in bytes;
+    prefetch_shift)``: ``m >= rows`` pixels of ``k`` floats at ``a``, next to each other or, where ``gathered``, where
+    the step's table says; the panel holds one row of bias and ``k`` rows of weights; strides in bytes;
     ``residual`` is 0 where nothing is added; activation code and parameters are read from ``step``.
     The last tile is moved up to end at the last pixel, so some pixels are computed twice: ``out`` may overlap neither
     ``a`` nor ``residual``. Memory from ``prefetch`` on is asked for on the way: one 64-byte line
     every ``2**prefetch_shift`` k steps.
     Reads and writes whole vectors: strides are multiples of the vector, buffers as long as their strides say.
     """
-    name = f"pointwise_{isa.name}_{tile.rows}x{tile.vectors}{'p' if tile.pair else ''}"
+    name = f"pointwise_{isa.name}_{tile.rows}x{tile.vectors}{'p' if tile.pair else ''}{'g' if gathered else ''}"
 
     def body(b: Any, args: Any) -> None:
-        TileWriter(Emitter(b, isa), tile).panel(args)
+        TileWriter(Emitter(b, isa), tile, gathered).panel(args)
 
     return integer_intrinsic(name, 12, body)
 
@@ -39,8 +40,8 @@ def pointwise_tile(tile: Tile, isa: Isa) -> Any:
 class TileWriter:
     """Writes the parts of a tile; the dense convolution shares them, with rows from a table of pointers."""
 
-    def __init__(self, e: Emitter, tile: Tile) -> None:
-        self.e, self.b, self.tile = e, e.b, tile
+    def __init__(self, e: Emitter, tile: Tile, gathered: bool = False) -> None:
+        self.e, self.b, self.tile, self.gathered = e, e.b, tile, gathered
         self.isa = e.isa
         self.half = Emitter(e.b, e.isa, e.lanes // 2)
 
@@ -64,6 +65,8 @@ class TileWriter:
         self.bias = e.pointer(panel)
         self.weights = e.at(self.bias, self.tile.packed_columns(self.isa.lanes) * FLOAT_BYTES)
         self.step = e.pointer(step_)
+        if self.gathered:
+            self.columns = e.pointer(b.load(e.at(self.step, WORD_BYTES * COLUMNS), align=8, typ=I64))
         self.ahead_shift = shift
         ahead_bytes = b.shl(b.lshr(self.k, shift), i64(6))
         self.has_residual = b.icmp_unsigned("!=", residual, i64(0))
@@ -97,9 +100,15 @@ class TileWriter:
     def accumulate(self, start: list[Any], rows: list[Any], panel: Any, ahead: Any | None) -> list[Any]:
         """``start`` + products over k. The loop is not unrolled: with more in flight LLVM spills accumulators."""
         e, b, tile = self.e, self.b, self.tile
-        loop = Loop(b, self.k, 1, start)
-        sums = list(loop.carried)
-        column = b.shl(loop.i, i64(2))
+        # Where channels are gathered, each offset is loaded a round ahead: waiting for it, LLVM would issue all of the
+        # broadcasts before any product, and spill.
+        offsets = [b.load(self.columns, align=8, typ=I64)] if self.gathered else []
+        loop = Loop(b, self.k, 1, start + offsets)
+        sums = list(loop.carried[: len(start)])
+        column = loop.carried[-1] if self.gathered else b.shl(loop.i, i64(2))
+        if self.gathered:
+            following = b.shl(b.add(loop.i, i64(1)), i64(3))
+            offsets = [b.load(e.at(self.columns, following), align=8, typ=I64)]
         weights = e.at(panel, b.mul(loop.i, i64(tile.packed_columns(self.isa.lanes) * FLOAT_BYTES)))
         if ahead is not None:
             e.prefetch(e.at(ahead, b.shl(b.lshr(loop.i, self.ahead_shift), i64(6))))
@@ -114,7 +123,7 @@ class TileWriter:
                 at = tile.rows * tile.vectors + i // 2
                 both = e.join_halves(x[0], x[1])
                 sums[at] = e.fma(both, w[tile.vectors], sums[at])
-        loop.end(sums)
+        loop.end(sums + offsets)
         return sums
 
     def finish(self, sums: list[Any], out: Any, residual: Any) -> None:

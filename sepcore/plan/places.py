@@ -209,7 +209,10 @@ class _Search:
             return True
         whole = np.concatenate([self.origins[self.leaves[leaf]] for leaf in leaves])
         number = self._row(leaves) if np.array_equal(whole, origin) else None
-        gathered = name not in self.graph.outputs and all(self.gathers(node, name) for node in self._readers(name))
+        once = len(np.unique(origin, axis=0)) == len(origin)
+        gathered = (
+            once and name not in self.graph.outputs and all(self.gathers(node, name) for node in self._readers(name))
+        )
         if number is None and gathered:
             number = self._planes(leaves)
         if number is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from sepcore.kernels.conv import stem as stem_rows
 from sepcore.kernels.depthwise import general as general_rows
 from sepcore.kernels.depthwise import pack as depthwise_pack
 from sepcore.kernels.depthwise import rows as depthwise_rows
+from sepcore.kernels.depthwise.rows import Window
 from sepcore.kernels.pointwise import pack as pointwise_pack
 from sepcore.kernels.pointwise import rows as pointwise_rows
 from sepcore.plan import select
@@ -35,8 +38,22 @@ def resolve_padding(node: Node, height: int, width: int) -> tuple[int, int, int,
 
 
 def gathers(graph: Graph, node: Node, name: str) -> bool:
-    """Whether the rule of ``node`` takes the channels of the map ``name`` from anywhere: they are its only map."""
-    return False
+    """Whether the rule of ``node`` takes the channels of the map ``name`` from anywhere."""
+    if node.op != "conv2d" or name in node.inputs[1:]:
+        return False
+    oc, per_group, *size = graph.constants[node.inputs[1]].shape
+    groups = node.attrs["groups"]
+    unit = size == [1, 1] and tuple(node.attrs["strides"]) == (1, 1) and tuple(node.attrs["padding"]) == (0,) * 4
+    return bool(unit and groups == 1) or bool(per_group == 1 and groups == oc > 1)
+
+
+def _in_memory_order(x: Map) -> tuple[Map, Array]:
+    """The map with its slots sorted, or without where they are next to each other; and which channel each one is."""
+    order = np.argsort(x.slots, kind="stable")
+    slots = np.array(x.slots)[order]
+    if (np.diff(slots) == 1).all():
+        return replace(x, slots=(), offset=x.offset + FLOAT * int(slots[0])), order
+    return replace(x, slots=tuple(slots.tolist())), order
 
 
 def conv2d(p: Lowering, node: Node) -> None:
@@ -51,7 +68,7 @@ def conv2d(p: Lowering, node: Node) -> None:
     strides, groups = tuple(node.attrs["strides"]), node.attrs["groups"]
     square = kh == kw and strides[0] == strides[1] and tuple(node.attrs["dilation"]) == (1, 1)
     if (kh, kw) == (1, 1) and strides == (1, 1) and groups == 1 and not any(padding):
-        pointwise(p, node, p.as_map(node.inputs[0]), weight.reshape(oc, ic), bias, residual)
+        pointwise(p, node, p.gathered_map(node.inputs[0]), weight.reshape(oc, ic), bias, residual)
         return
     planar = isinstance(p.tensors[node.inputs[0]], Plain)
     if square and groups == 1 and planar and not residual and _stem(p, node, weight, bias, padding):
@@ -75,15 +92,20 @@ def linear(p: Lowering, node: Node) -> None:
 
 
 def pointwise(p: Lowering, node: Node, x: Map, weight: Array, bias: Array | None, residual: str) -> None:
+    """A product of each pixel's channels, wherever they are, with ``weight``."""
     n, k = weight.shape
     m = x.pixels * p.images
-    tile = p.pick(select.pointwise_tiles(m, k, n, p.isa.name))
+    slots = x.slots
+    if slots:
+        x, order = _in_memory_order(x)
+        weight = weight[:, order]
+    tile = p.pick((select.gathered_tiles if x.slots else select.pointwise_tiles)(m, k, n, p.isa.name))
     lanes = p.isa.lanes
     panels = pointwise_pack.panels(tile, lanes, n)
     # The last panel may store vectors past the padded channels.
     out = p.new_map(node.output, slack=max(0, panels * tile.columns(lanes) - p.padded(n)))
     packed = p.weight(
-        (node.name, "pointwise", tile.vectors, tile.pair, lanes),
+        (node.name, "pointwise", tile.vectors, tile.pair, lanes, *slots),
         pointwise_pack.pack,
         weight,
         bias,
@@ -97,7 +119,7 @@ def pointwise(p: Lowering, node: Node, x: Map, weight: Array, bias: Array | None
     shift = max(0, int(np.floor(np.log2(max(1.0, tiles_down * 64 * k / panel_bytes)))))
     r = pointwise_rows
     p.step(
-        r.row(tile, p.isa.name),
+        r.row(tile, p.isa.name, gathered=bool(x.slots)),
         row_blocks * panel_blocks,
         {
             r.M: m,
@@ -115,6 +137,7 @@ def pointwise(p: Lowering, node: Node, x: Map, weight: Array, bias: Array | None
         out=out,
         extra=extra,
         weights=packed,
+        tables={r.COLUMNS: p.table(FLOAT * np.array([*x.slots, 0], np.int64))} if x.slots else {},
         macs=m * n * k,
     )
 
@@ -131,49 +154,88 @@ def _pointwise_split(p: Lowering, m: int, n: int, k: int, rows: int, panels: int
 def _depthwise(p: Lowering, node: Node, weight: Array, bias: Array | None, padding: tuple[int, int, int, int]) -> bool:
     x_name = node.inputs[0]
     size, stride = weight.shape[2], node.attrs["strides"][0]
-    _, c, height, width = p.shape(x_name)
-    _, _, out_height, out_width = p.shape(node.output)
+    _, c, _, width = p.shape(x_name)
+    out_width = p.shape(node.output)[3]
     top, left, _, _ = padding
     right = max(0, (out_width - 1) * stride + size - left - width)
     choice = select.depthwise_windows(size, stride, (left, right), width, out_width, c, p.isa.name)
     if not choice.rows:
         return False
     window = p.pick(choice)
-    x = p.as_map(x_name)
-    out = p.new_map(node.output)
-    lanes = p.isa.lanes
-    packed = p.weight((node.name, "depthwise", lanes), depthwise_pack.pack, weight, bias, lanes)
+    # Where the result is to be one of several maps side by side, its channels must be in order.
+    x = p.as_map(x_name) if node.output in p.places.homes else p.gathered_map(x_name)
+    runs = _runs(x)
+    lanes = [p.padded(len(channels)) for _, channels in runs]
+    if sum(lanes) > 2 * p.padded(c):
+        x = p.as_map(x_name)
     p.zeros(width * x.pixel_bytes)
-    row_blocks, channel_blocks = p.split(-(-out_height // 2), 2), 1
+    if not x.slots:
+        _depthwise_step(p, node, window, x, p.new_map(node.output), None, top)
+        return True
+    out = p.new_map(node.output, slack=sum(lanes) - p.padded(c))
+    slots = np.empty(c, np.int64)
+    for (part, channels), first in zip(runs, np.cumsum([0, *lanes]).tolist()):
+        slots[channels] = first + np.arange(len(channels))
+        _depthwise_step(p, node, window, part, replace(out, offset=out.offset + FLOAT * first), channels, top)
+    in_order = bool((np.diff(slots) == 1).all())
+    p.alias(node.output, out if in_order else replace(out, slots=tuple(slots.tolist())))
+    return True
+
+
+def _runs(x: Map) -> list[tuple[Map, Array]]:
+    """The runs of channels of a map that are neighbours in memory, and which channels they are; none if all are."""
+    if not x.slots:
+        return []
+    order = np.argsort(x.slots, kind="stable")
+    slots = np.array(x.slots)[order]
+    runs = []
+    for channels in np.split(order, np.flatnonzero(np.diff(slots) != 1) + 1):
+        offset = x.offset + FLOAT * x.slots[channels[0]]
+        runs.append((replace(x, slots=(), offset=offset, channels=len(channels)), channels))
+    return runs
+
+
+def _depthwise_step(
+    p: Lowering, node: Node, window: Window, x: Map, out: Map, channels: Array | None, top: int
+) -> None:
+    """The step for all channels of ``x``: those of the layer, or its ``channels``."""
+    weight = p.constant(node.inputs[1])
+    bias = p.constant(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else None
+    key: tuple[Hashable, ...] = (node.name, "depthwise", p.isa.lanes)
+    if channels is not None:
+        weight, bias = weight[channels], None if bias is None else bias[channels]
+        key += tuple(channels.tolist())
+    packed = p.weight(key, depthwise_pack.pack, weight, bias, p.isa.lanes)
+    count = x.channels
+    row_blocks, channel_blocks = p.split(-(-out.height // 2), 2), 1
     if row_blocks < p.workers:
-        row_blocks, channel_blocks = 1, p.split(p.padded(c) // lanes, 2)
+        row_blocks, channel_blocks = 1, p.split(p.padded(count) // p.isa.lanes, 2)
     r = depthwise_rows
     p.step(
         r.row(window, p.isa.name),
         row_blocks * channel_blocks,
         {
-            r.HEIGHT: height,
-            r.WIDTH: width,
-            r.OUT_HEIGHT: out_height,
-            r.OUT_WIDTH: out_width,
-            r.CHANNELS: p.padded(c),
+            r.HEIGHT: x.height,
+            r.WIDTH: x.width,
+            r.OUT_HEIGHT: out.height,
+            r.OUT_WIDTH: out.width,
+            r.CHANNELS: p.padded(count),
             r.X_PIXEL: x.pixel_bytes,
-            r.X_ROW: width * x.pixel_bytes,
+            r.X_ROW: x.width * x.pixel_bytes,
             r.OUT_PIXEL: out.pixel_bytes,
-            r.OUT_ROW: out_width * out.pixel_bytes,
+            r.OUT_ROW: out.width * out.pixel_bytes,
             r.PAD_TOP: top,
             r.ROW_BLOCKS: row_blocks,
             r.CHANNEL_BLOCKS: channel_blocks,
-            r.X_RING: height,
+            r.X_RING: x.height,
             **p.activation(node),
         },
         x=x,
         out=out,
         weights=packed,
-        macs=out_height * out_width * c * size * size,
+        macs=out.pixels * count * window.size**2,
         needs_zeros=True,
     )
-    return True
 
 
 def _stem(p: Lowering, node: Node, weight: Array, bias: Array | None, padding: tuple[int, int, int, int]) -> bool:

@@ -87,6 +87,18 @@ def pointwise_tiles(m: int, k: int, n: int, isa: str) -> Choice[Tile]:
 
 
 @cache
+def gathered_tiles(m: int, k: int, n: int, isa: str) -> Choice[Tile]:
+    """Tiles for a pointwise layer whose input channels are not next to each other."""
+    chosen = isas.by_name(isa)
+    return _by_cost(
+        f"pointwise gathered {m}x{k}x{n}",
+        (t for t in pointwise.gathered_tiles(isa) if t.rows <= m),
+        lambda t: pointwise.row(t, isa, gathered=True).name,
+        lambda t: (pointwise_cycles(t, m, k, n, chosen.lanes, chosen.fma), t.rows),
+    )
+
+
+@cache
 def dense_tiles(m: int, k: int, n: int, isa: str) -> Choice[Tile]:
     """Dense convolution tiles for m output pixels, k products each and n output channels a group."""
     chosen = isas.by_name(isa)
