@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sepcore.errors import (
     CompileError,
+    CpuError,
     DownloadError,
     FormatError,
     GraphError,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CompileError",
+    "CpuError",
     "DownloadError",
     "FormatError",
     "GraphError",

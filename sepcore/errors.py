@@ -73,5 +73,9 @@ class CompileError(SepcoreError):
     """A kernel could not be compiled or a kernel object could not be loaded."""
 
 
+class CpuError(SepcoreError):
+    """A frozen network holds no machine code that this CPU and operating system can run."""
+
+
 class DownloadError(SepcoreError):
     """Named weights could not be fetched or did not match their published checksum."""

@@ -167,7 +167,7 @@ def open_network(
     verify(network.graph)
     path = locate(file, None)[0]
     size = network.preprocess.input_size
-    shapes = {value.name: _concrete(value, size) for value in network.graph.inputs}
+    shapes = {value.name: concrete(value, size) for value in network.graph.inputs}
     for value in network.graph.inputs:
         taken = shapes[value.name][2:]
         if input_size is not None and len(value.shape) == 4 and taken != (input_size, input_size):
@@ -175,7 +175,7 @@ def open_network(
     return Opened(str(path), sniff(path), network, shapes)
 
 
-def _concrete(value: Value, size: tuple[int, int]) -> tuple[int, ...]:
+def concrete(value: Value, size: tuple[int, int]) -> tuple[int, ...]:
     """One image of ``size``, where the declared lengths leave that open."""
     usual = (1, _ANY_LENGTH, *size) if len(value.shape) == 4 else (1, *[_ANY_LENGTH] * len(value.shape))
     return tuple(declared if isinstance(declared, int) else length for declared, length in zip(value.shape, usual))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TextIO
 
@@ -74,3 +75,26 @@ class ProgressBar:
         share = min(done / self._total, 1.0) if self._total else 1.0
         bar = ("#" * int(share * BAR_CELLS)).ljust(BAR_CELLS, ".")
         return f"{self._label}  [{bar}]  {self._show(done)} of {self._show(self._total)}"
+
+
+@contextmanager
+def counting(label: str, wanted: bool = True) -> Iterator[Callable[[int, int], None]]:
+    """A function that takes how much is done, of how much, and draws that; for work that may turn out to be none.
+
+    Parameters
+    ----------
+    label, wanted : as ``ProgressBar`` takes them.
+    """
+    bar: ProgressBar | None = None
+
+    def show(done: int, total: int) -> None:
+        nonlocal bar
+        if bar is None or done == 0:
+            bar = ProgressBar(label, total, wanted=wanted)
+        bar.update(done)
+
+    try:
+        yield show
+    finally:
+        if bar is not None:
+            bar.wipe()

@@ -24,10 +24,11 @@ _ORDER = (
     {"quantize", "hub"},
     {"api"},
     {"inspection", "verification"},
+    {"warmup", "freeze"},
     {"bench", "integrations", "cli", "export"},
 )
 _RANK = {name: rank for rank, names in enumerate(_ORDER) for name in names}
-_MAY_IMPORT_KERNELS = {"kernels", "compile", "plan", "runtime", "bench"}
+_MAY_IMPORT_KERNELS = {"kernels", "compile", "plan", "runtime", "bench", "warmup", "freeze"}
 
 
 def sources() -> list[Path]:

@@ -26,7 +26,20 @@ EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE
 
 # A command ``x`` is the attribute ``x`` of the module sepcore.cli.x.
-COMMANDS = ("infer", "models", "inspect", "verify", "convert", "bench", "profile", "limits", "doctor")
+COMMANDS = (
+    "infer",
+    "models",
+    "inspect",
+    "verify",
+    "convert",
+    "freeze",
+    "warmup",
+    "cache",
+    "bench",
+    "profile",
+    "limits",
+    "doctor",
+)
 
 
 class _Commands(click.Group):

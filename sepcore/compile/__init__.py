@@ -11,7 +11,16 @@ from sepcore.compile.cache import CacheEntry, ObjectCache, open_cache
 from sepcore.compile.keys import KernelRow, compiler_identity, object_key, remembered_source_digest
 from sepcore.kernels import isa as isas
 
-__all__ = ["CacheEntry", "KernelRow", "ObjectCache", "kernels_for", "objects_for", "open_cache"]
+__all__ = [
+    "CacheEntry",
+    "KernelRow",
+    "ObjectCache",
+    "Progress",
+    "keep_objects",
+    "kernels_for",
+    "objects_for",
+    "open_cache",
+]
 
 REGISTRY = "sepcore.kernels.registry"
 
@@ -88,6 +97,31 @@ def objects_for(
         if missing:
             found |= _build(missing, level, registry, keys, cache, progress)
     return found
+
+
+def keep_objects(
+    rows: Sequence[KernelRow],
+    level: str,
+    cache: ObjectCache,
+    *,
+    cache_dir: Path | None = None,
+    progress: Progress | None = None,
+    registry: str = REGISTRY,
+) -> None:
+    """Have the rows' objects in ``cache``, built if need be.
+
+    Parameters
+    ----------
+    cache : where they have to be afterwards; the other parameters, and errors, are those of ``objects_for``.
+
+    Raises
+    ------
+    OSError : the folder of ``cache`` cannot be written.
+    """
+    objects = objects_for(rows, level, cache_dir=cache_dir, progress=progress, registry=registry)
+    for name, key in _keys(rows, level, registry).items():
+        if cache.get(key) is None:
+            cache.write(key, objects[name])
 
 
 def _keys(rows: Sequence[KernelRow], level: str, registry: str) -> dict[str, str]:

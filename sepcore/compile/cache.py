@@ -28,7 +28,7 @@ _MAGIC, _VERSION = b"SEPKOBJ\0", 1
 _SUFFIX = ".kernel"
 _LOCK = "lock"
 _MAX_OBJECT_BYTES = 1 << 24
-_LIMIT_BYTES = 1 << 28
+LIMIT_BYTES = 1 << 28
 _DAY_SECONDS = 86400
 _STALE_SECONDS = 3600
 _LOCK_SECONDS = 120.0
@@ -64,27 +64,37 @@ class ObjectCache:
         return None
 
     def put(self, key: str, code: bytes) -> None:
-        """Keep ``code`` under ``key``, replacing what is there."""
+        """Keep ``code`` under ``key``, replacing what is there; warns, once, where that cannot be."""
         if self.folder is None:
             _warn_once("memory", "compiled kernels are kept in memory only: there is no cache folder")
             return
-        header = _HEADER.pack(_MAGIC, _VERSION, bytes.fromhex(key), len(code), hashlib.sha256(code).digest())
-        temporary = self.folder / f".{key[:16]}.{os.getpid()}.{os.urandom(4).hex()}"
         try:
-            self.folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-            _require_trusted(self.folder.stat(), self.folder)
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
-            try:
-                with open(descriptor, "wb") as file:
-                    file.write(header)
-                    file.write(code)
-                os.replace(temporary, self.folder / (key + _SUFFIX))
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    temporary.unlink()
-                raise
+            self.write(key, code)
         except OSError as error:
             _warn_once("memory", f"compiled kernels are kept in memory only: {self.folder}: {error.strerror or error}")
+
+    def write(self, key: str, code: bytes) -> None:
+        """Keep ``code`` under ``key`` in the user's folder, replacing what is there.
+
+        Raises
+        ------
+        OSError : the folder cannot be written, or others could write there.
+        """
+        header = _HEADER.pack(_MAGIC, _VERSION, bytes.fromhex(key), len(code), hashlib.sha256(code).digest())
+        path = self._path(key)
+        temporary = path.with_name(f".{key[:16]}.{os.getpid()}.{os.urandom(4).hex()}")
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        _require_trusted(path.parent.stat(), path.parent)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(header)
+                file.write(code)
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
 
     @contextlib.contextmanager
     def build_lock(self) -> Iterator[None]:
@@ -114,7 +124,7 @@ class ObjectCache:
         except OSError:
             return None
 
-    def trim(self, limit: int = _LIMIT_BYTES) -> None:
+    def trim(self, limit: int = LIMIT_BYTES) -> None:
         """Drop the objects that were not needed for the longest time, down to ``limit`` bytes, and lost temporaries."""
         now = time.time()
         for path, status in self._files():

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from sepcore.runtime.context import Context
 from sepcore.runtime.linked import Linked
 from sepcore.runtime.pool import WALK_IMAGES, Pool
-from sepcore.runtime.prange import Prange
+
+if TYPE_CHECKING:
+    from sepcore.runtime.prange import Prange
 
 
 class Prepared:

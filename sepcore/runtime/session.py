@@ -20,6 +20,7 @@ from sepcore.kernels import registry
 from sepcore.options import SessionOptions
 from sepcore.passes import run_shape_passes
 from sepcore.plan import Program, WeightStore, plan_at, tuned_rows, unsupported
+from sepcore.progress import counting
 from sepcore.runtime.inputs import check_shape
 from sepcore.runtime.linking import link
 from sepcore.runtime.native import pool_for
@@ -28,6 +29,8 @@ from sepcore.runtime.prange import Prange, shared_prange
 from sepcore.runtime.prepared import Prepared
 from sepcore.runtime.runner import Array, Runner
 from sepcore.runtime.threads import num_threads
+
+_COMPILING = "compiling kernels"
 
 _KEPT_PROGRAMS = 16
 """Programs kept per session; the one made longest ago goes first."""
@@ -66,7 +69,8 @@ class Session(Runner[Value]):
         self._prepared: OrderedDict[tuple[tuple[int, ...], ...], Prepared] = OrderedDict()
         self._lock = threading.Lock()
         isa = isas.by_name(self.isa)
-        pool = pool_for(isa, options.cache_dir)
+        with counting(_COMPILING) as progress:
+            pool = pool_for(isa, options.cache_dir, progress)
         self._pool: Pool | Prange = shared_prange(isa, pool) if options.threading == "prange" else pool
 
     def program(self, *shapes: Sequence[int]) -> Program:
@@ -107,7 +111,8 @@ class Session(Runner[Value]):
             if known is None:
                 program = self._plan(shapes)
                 rows = [registry.find(name) for name in program.kernels()]
-                addresses = kernels_for(rows, self.isa, cache_dir=self._options.cache_dir)
+                with counting(_COMPILING) as progress:
+                    addresses = kernels_for(rows, self.isa, cache_dir=self._options.cache_dir, progress=progress)
                 known = Prepared(link(program), addresses, self._pool, self._weights.addresses)
                 if len(self._prepared) >= _KEPT_PROGRAMS:
                     self._prepared.popitem(last=False)
