@@ -168,6 +168,15 @@ for op in ("add", "sub", "mul", "div", "pow", "maximum", "minimum"):
         return b.add(op, [column, b.add("slice", [x], axes=(2,), starts=(1,), ends=(2,))])
 
 
+@case("attention between halves of the channels", 38, 5, 7)
+def between_halves(b: GraphBuilder, x: str) -> str:
+    halves = b.add("reshape", [mapped(b, x, 38)], shape=(-1, 2, 19, 5, 7))
+    total = mapped(b, b.add("reduce_sum", [halves], axes=(1,)), 19, to=38)
+    scores = b.add("reshape", [b.add("reduce_mean", [total], axes=(2, 3), keepdims=True)], shape=(-1, 2, 19, 1, 1))
+    weighted = b.add("mul", [b.add("tanh", [halves]), b.add("softmax", [scores], axis=1)])
+    return mapped(b, b.add("reshape", [b.add("add", [weighted, halves])], shape=(-1, 38, 5, 7)), 38)
+
+
 @case("arithmetic of one channel", 19, 5, 7)
 def of_one_channel(b: GraphBuilder, x: str) -> str:
     first, second = (positive(b, mapped(b, x, 19, to=1)) for _ in range(2))

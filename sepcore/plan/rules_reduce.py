@@ -12,7 +12,7 @@ from sepcore.plan import rules_elementwise
 from sepcore.plan.lowering import Lowering, float_bits
 from sepcore.plan.rules_shape import new_tensor
 from sepcore.plan.strided import Axis, copy, merged
-from sepcore.plan.tensors import FLOAT, Map, View, contiguous
+from sepcore.plan.tensors import FLOAT, Map, View, contiguous, map_shape
 
 _KINDS = {"reduce_mean": "sum", "reduce_sum": "sum", "reduce_max": "maximum", "reduce_min": "minimum"}
 _DENSE = (FLOAT, FLOAT)
@@ -27,7 +27,7 @@ def reduce(p: Lowering, node: Node) -> None:
         return
     view = p.view(name)
     kept = [axis for axis in range(len(view.shape)) if axis not in axes]
-    out = new_tensor(p, node.output, name)
+    out = _reduced_map(p, node, view, kept) or new_tensor(p, node.output, name)
     target = out.permuted(kept) if node.attrs["keepdims"] else out
     if _reduce(p, node, view.permuted(kept), view.permuted(axes), target):
         return
@@ -37,6 +37,15 @@ def reduce(p: Lowering, node: Node) -> None:
     parts = made.permuted(range(len(kept))), made.permuted(range(len(kept), len(view.shape)))
     if not _reduce(p, node, *parts, target):
         raise p.fail(f"axes {axes} of {view.shape}: no kernel reduces them")
+
+
+def _reduced_map(p: Lowering, node: Node, view: View, kept: list[int]) -> View | None:
+    """Memory for the result as a map, where it can be one and its channels are next to each other in ``view``."""
+    shape = p.shape(node.output)
+    if map_shape(shape) is None or shape[1] == 1:
+        return None
+    channels = 1 if node.attrs["keepdims"] else kept[1]
+    return p.new_map(node.output).view(shape) if view.strides[channels] == FLOAT else None
 
 
 def _reduce(p: Lowering, node: Node, kept: View, reduced: View, out: View) -> bool:

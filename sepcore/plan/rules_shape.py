@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from sepcore.ir.graph import Array, Node
 from sepcore.kernels.resize import rows as resize_rows
 from sepcore.plan.lowering import Lowering
 from sepcore.plan.strided import copy, fill
-from sepcore.plan.tensors import FLOAT, Map, View, map_shape
+from sepcore.plan.tensors import FLOAT, Map, View, contiguous, map_shape
 
 
 def is_map(p: Lowering, name: str) -> bool:
@@ -23,12 +25,33 @@ def new_tensor(p: Lowering, name: str, like: str) -> View:
     """Memory for the value ``name``: a map where it can be one and ``like`` is one, else in PyTorch's layout.
 
     One channel alone is no map: each number would take as much memory as the lanes, and functions read dense rows.
+    Where PyTorch's layout would have ``like``, of the same shape, gathered element by element, its order is kept.
     """
     shape = p.shape(name)
     size = map_shape(shape)
     if size is not None and is_map(p, like) and (size[0] > 1 or size[1:] == (1, 1)):
         return p.new_map(name).view(shape)
+    x = p.tensors.get(like)
+    if isinstance(x, View) and x.shape == shape and _is_gathered(x):
+        return _in_order_of(p, name, x)
     return p.new_plain(name).view()
+
+
+def _is_gathered(x: View) -> bool:
+    """Whether the innermost axis is not dense, and another one is."""
+    strides = [stride for length, stride in zip(x.shape, x.strides) if length > 1]
+    return bool(strides) and strides[-1] not in (0, FLOAT) and FLOAT in strides
+
+
+def _in_order_of(p: Lowering, name: str, x: View) -> View:
+    """Dense memory whose axes lie in the order of those of ``x``."""
+    order = sorted(range(len(x.shape)), key=lambda axis: -abs(x.strides[axis]) if x.shape[axis] > 1 else -(1 << 62))
+    # Behind it as much as lets it be read as a map, whose last pixel has channels up to the lanes.
+    buffer = p.memory(FLOAT * (prod(x.shape) + p.isa.lanes))
+    made = contiguous(buffer, tuple(x.shape[axis] for axis in order))
+    made = made.permuted([order.index(axis) for axis in range(len(order))])
+    p.alias(name, made)
+    return made
 
 
 def identity(p: Lowering, node: Node) -> None:
