@@ -11,7 +11,6 @@ import platform
 import sys
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -65,10 +64,11 @@ def _machine() -> str:
 def cpu_flags() -> frozenset[str]:
     """Feature names of this CPU as the operating system prints them (Linux, macOS)."""
     if sys.platform == "linux":
-        for line in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines():
-            key, _, text = line.partition(":")
-            if key.strip() in ("flags", "Features"):
-                return frozenset(text.split())
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:
+            for line in lines:  # the first CPU's are enough: a large machine writes a megabyte
+                key, _, text = line.partition(":")
+                if key.strip() in ("flags", "Features"):
+                    return frozenset(text.split())
         return frozenset()
     if sys.platform == "darwin" and _machine() == "x86_64":
         import subprocess

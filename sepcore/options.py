@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sepcore.errors import OptionError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PRECISIONS = ("fp32",)
 THREADINGS = ("pool", "prange")
@@ -45,6 +48,13 @@ def _variable(name: str) -> str | None:
     return os.environ.get(name) or None
 
 
+def _folder(name: str) -> Path | None:
+    from pathlib import Path
+
+    text = _variable(name)
+    return Path(text).expanduser() if text else None
+
+
 def env_num_threads() -> int | None:
     """SEPCORE_NUM_THREADS as a count, or None where it is not set."""
     text = _variable("SEPCORE_NUM_THREADS")
@@ -57,14 +67,12 @@ def env_num_threads() -> int | None:
 
 def env_cache_dir() -> Path | None:
     """SEPCORE_CACHE_DIR: where compiled kernels and fetched weights are kept."""
-    text = _variable("SEPCORE_CACHE_DIR")
-    return Path(text).expanduser() if text else None
+    return _folder("SEPCORE_CACHE_DIR")
 
 
 def env_prebuilt_cache_dir() -> Path | None:
     """SEPCORE_PREBUILT_CACHE_DIR: a read-only folder of compiled kernels that is searched first."""
-    text = _variable("SEPCORE_PREBUILT_CACHE_DIR")
-    return Path(text).expanduser() if text else None
+    return _folder("SEPCORE_PREBUILT_CACHE_DIR")
 
 
 def env_weights_url() -> str | None:

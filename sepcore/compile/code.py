@@ -11,7 +11,7 @@ import mmap
 import os
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sepcore.errors import CompileError
 
@@ -28,8 +28,7 @@ _STUBS = {
 _kept: list[mmap.mmap] = []
 
 
-@dataclass(frozen=True)
-class Code:
+class Code(NamedTuple):
     """Position-independent machine code.
 
     Attributes

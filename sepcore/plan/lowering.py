@@ -405,7 +405,7 @@ class Lowering:
                     # Shared memory is filled image by image, so all of it is alive from the first step on.
                     first = 0 if space == "shared" and not draft.batched else i
                     life = lives.get(buffer.id, Lifetime(buffer.size, first, i))
-                    lives[buffer.id] = replace(life, first=min(life.first, first), last=max(life.last, i))
+                    lives[buffer.id] = life._replace(first=min(life.first, first), last=max(life.last, i))
             at, sizes[space] = lay_out(list(lives.values()))
             offsets.update(zip(lives, at))
         return offsets, sizes

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 ALIGNMENT = 64
 _GAP = 64  # one line between neighbours keeps equal-sized maps off the same cache sets
 
 
-@dataclass(frozen=True, slots=True)
-class Lifetime:
+class Lifetime(NamedTuple):
     """A buffer of ``size`` bytes, alive from step ``first`` to step ``last`` inclusive."""
 
     size: int

@@ -5,12 +5,14 @@ from __future__ import annotations
 import mmap
 import threading
 from collections.abc import Callable, Hashable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sepcore.plan.memory import aligned
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 SPARE_BYTES = 4096
 """Behind each region: kernels prefetch past a panel's end, never load, but vector loads of a tail stay inside."""

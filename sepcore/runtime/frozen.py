@@ -14,10 +14,9 @@ import sys
 import zlib
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sepcore.compile.code import Code, place
 from sepcore.errors import CpuError, FormatError, InputError, OptionError
@@ -27,8 +26,13 @@ from sepcore.runtime.inputs import check_shape
 from sepcore.runtime.linked import Linked, from_bytes
 from sepcore.runtime.pool import shared_pool
 from sepcore.runtime.prepared import Prepared
-from sepcore.runtime.runner import Array, Runner
+from sepcore.runtime.runner import Runner
 from sepcore.runtime.threads import num_threads
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from sepcore.runtime.runner import Array
 
 FORMAT = 1
 MANIFEST = "network.json"

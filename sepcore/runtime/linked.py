@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 from math import prod
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 TABLE, ARENA, FIRST_REGION = range(3)
 """Numbers of the bases that relocations name: the words' own memory, the call's arena, then the regions of packed

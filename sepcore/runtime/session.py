@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,8 +28,11 @@ from sepcore.runtime.native import pool_for
 from sepcore.runtime.pool import Pool
 from sepcore.runtime.prange import Prange, shared_prange
 from sepcore.runtime.prepared import Prepared
-from sepcore.runtime.runner import Array, Runner
+from sepcore.runtime.runner import Runner
 from sepcore.runtime.threads import num_threads
+
+if TYPE_CHECKING:
+    from sepcore.runtime.runner import Array
 
 _COMPILING = "compiling kernels"
 

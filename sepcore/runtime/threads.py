@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from posixpath import join
+from typing import NamedTuple, Union
 
 from sepcore.errors import OptionError
 from sepcore.kernels.runtime.layout import MAX_THREADS
 from sepcore.options import env_num_threads
 
-_ROOT = Path("/")
+# Paths are texts in this file: pathlib would take longer to import than all else that a frozen network needs.
+Folder = Union[str, "os.PathLike[str]"]
+_ROOT = "/"
 
 
-@dataclass(frozen=True)
-class Quota:
+class Quota(NamedTuple):
     """CPU time that a control group grants: ``cpus`` seconds per second, as the file ``path`` says."""
 
     cpus: float
@@ -36,7 +37,7 @@ def num_threads(requested: int | None = None) -> int:
     return default_num_threads() if named is None else _checked("SEPCORE_NUM_THREADS", named)
 
 
-def default_num_threads(root: Path = _ROOT) -> int:
+def default_num_threads(root: Folder = _ROOT) -> int:
     """The CPUs this process is bound to, or its control group's quota rounded down if that is less; at least 1.
 
     A thread more than the quota pays for would be stopped for the rest of each period, while its caller waits for it.
@@ -50,7 +51,7 @@ def default_num_threads(root: Path = _ROOT) -> int:
     return min(available_cpus(), granted, MAX_THREADS)
 
 
-def explain(requested: int | None = None, root: Path = _ROOT) -> str:
+def explain(requested: int | None = None, root: Folder = _ROOT) -> str:
     """One line for each thing that decides the number of threads, and one for the number."""
     quota, named = cpu_quota(root), env_num_threads()
     lines = [
@@ -74,7 +75,7 @@ def available_cpus() -> int:
     return os.cpu_count() or 1
 
 
-def cpu_quota(root: Path = _ROOT) -> Quota | None:
+def cpu_quota(root: Folder = _ROOT) -> Quota | None:
     """The smallest CPU quota of this process's control group and the groups around it, in version 1 or 2; None without.
 
     Parameters
@@ -91,40 +92,40 @@ def _checked(name: str, count: int) -> int:
     return count
 
 
-def _cpu_groups(root: Path) -> Iterator[tuple[PurePosixPath, int]]:
+def _cpu_groups(root: Folder) -> Iterator[tuple[str, int]]:
     """Folders of the groups that limit this process's CPU time, innermost first, and the version of their files."""
     own = _own_groups(root)
     for version, mounted_group, mount_point in _cpu_mounts(root):
-        group = own.get(version)
-        if group is None:
-            continue
-        # A container sees its own group as the root of the mount, or, without a namespace for groups, by its full name.
-        inside = group.relative_to(mounted_group) if group.is_relative_to(mounted_group) else PurePosixPath()
-        folder = mount_point / inside
-        while True:
-            yield folder, version
-            if folder == mount_point:
-                break
-            folder = folder.parent
+        if version in own:
+            inside = [name for name in _inside(own[version], mounted_group).split("/") if name]
+            for depth in range(len(inside), -1, -1):
+                yield join(mount_point, *inside[:depth]), version
 
 
-def _own_groups(root: Path) -> dict[int, PurePosixPath]:
+def _inside(group: str, mounted_group: str) -> str:
+    """Where a mount shows a group: a container sees its own group as the root of the mount, or, without a namespace
+    for groups, by its full name."""
+    above = mounted_group.rstrip("/") + "/"
+    return group[len(above) :] if group.startswith(above) else ""
+
+
+def _own_groups(root: Folder) -> dict[int, str]:
     """This process's group for CPU time by version, from /proc/self/cgroup: lines ``id:controllers:/path``."""
     groups = {}
-    for line in _lines(root / "proc/self/cgroup"):
+    for line in _lines(join(root, "proc/self/cgroup")):
         parts = line.split(":", 2)
         if len(parts) != 3:
             continue
         if parts[0] == "0" and parts[1] == "":
-            groups[2] = PurePosixPath(parts[2])
+            groups[2] = parts[2]
         elif "cpu" in parts[1].split(","):
-            groups[1] = PurePosixPath(parts[2])
+            groups[1] = parts[2]
     return groups
 
 
-def _cpu_mounts(root: Path) -> Iterator[tuple[int, PurePosixPath, PurePosixPath]]:
+def _cpu_mounts(root: Folder) -> Iterator[tuple[int, str, str]]:
     """Version, group at the mount's root and mount point, from /proc/self/mountinfo (proc(5))."""
-    for line in _lines(root / "proc/self/mountinfo"):
+    for line in _lines(join(root, "proc/self/mountinfo")):
         before, separator, after = line.partition(" - ")
         fields, kind = before.split(" "), after.split(" ")
         if not separator or len(fields) < 5 or len(kind) < 3:
@@ -135,31 +136,33 @@ def _cpu_mounts(root: Path) -> Iterator[tuple[int, PurePosixPath, PurePosixPath]
             yield 1, _unescaped(fields[3]), _unescaped(fields[4])
 
 
-def _unescaped(text: str) -> PurePosixPath:
-    return PurePosixPath(re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text))
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
 
 
-def _quota_of(root: Path, folder: PurePosixPath, version: int) -> Quota | None:
+def _quota_of(root: Folder, folder: str, version: int) -> Quota | None:
     """A group's own quota, None where it sets none."""
     if version == 2:
-        path = folder / "cpu.max"
+        path = join(folder, "cpu.max")
         words = " ".join(_lines(_below(root, path))).split()
     else:
-        path = folder / "cpu.cfs_quota_us"
-        words = " ".join(_lines(_below(root, path)) + _lines(_below(root, folder / "cpu.cfs_period_us"))).split()
+        path = join(folder, "cpu.cfs_quota_us")
+        period = join(folder, "cpu.cfs_period_us")
+        words = " ".join(_lines(_below(root, path)) + _lines(_below(root, period))).split()
     # "max" or -1 says that there is no limit.
     if len(words) != 2 or not all(word.isascii() and word.isdigit() for word in words) or int(words[1]) == 0:
         return None
-    return Quota(int(words[0]) / int(words[1]), str(path))
+    return Quota(int(words[0]) / int(words[1]), path)
 
 
-def _below(root: Path, path: PurePosixPath) -> Path:
-    return root / path.relative_to("/")
+def _below(root: Folder, path: str) -> str:
+    return join(root, path.lstrip("/"))
 
 
-def _lines(path: Path) -> list[str]:
+def _lines(path: str) -> list[str]:
     """The lines of a file; none where there is no such file or it may not be read, as on systems without groups."""
     try:
-        return path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read().splitlines()
     except OSError:
         return []
