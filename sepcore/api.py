@@ -21,6 +21,7 @@ from sepcore.labels import Prediction, check_labels, read_labels
 from sepcore.models import recognise
 from sepcore.options import SessionOptions
 from sepcore.passes import run_passes
+from sepcore.passes.open_batch import open_batch
 from sepcore.runtime.session import Session, described_outputs
 
 _IMAGENET_CLASSES = 1000
@@ -263,6 +264,8 @@ def _read(path: Path, arch: str | None, overrides: dict[str, Any]) -> Network:
         from sepcore.formats.torch_export import read_pt2
 
         graph = read_pt2(path)
+    verify(graph)
+    graph = open_batch(graph)
     return Network(graph, _plain_preprocess(graph), kind, graph.name, _classes(graph))
 
 

@@ -32,6 +32,7 @@ from sepcore.passes.fuse_silu import fuse_silu
 from sepcore.passes.lower_batch_norm import lower_batch_norm
 from sepcore.passes.merge_branches import merge_branches
 from sepcore.passes.merge_scale import merge_scale
+from sepcore.passes.open_batch import open_batch
 
 Pass = Callable[[Graph], Graph]
 SIZES = ((2, 4, 7, 9), (1, 4, 6, 5))
@@ -994,6 +995,61 @@ def test_passes_reach_a_fixed_point() -> None:
     special = run_shape_passes(shaped(once))
     assert run_shape_passes(special).nodes == special.nodes
     assert infer_shapes(special, {})[special.outputs[0]].shape == SIZES[0]
+
+
+# open_batch
+
+
+def fixed_net(images: int = 2) -> Net:
+    return Net((images, 4, 6, 5))
+
+
+def test_a_fixed_number_of_images_is_opened() -> None:
+    net = fixed_net()
+    y = net.add("reshape", [net.conv(net.x), net.constant("shape", np.array([2, 2, 2, 6, -1]))])
+    y = net.add("reshape", [net.add("transpose", [y], perm=(0, 2, 1, 3, 4))], shape=(2, 4, 6, 5))
+    y = net.add("reshape", [net.add("expand", [y], shape=(2, 4, 6, 5))], shape=(12, 20))
+    graph = net.build([net.add("reshape", [y], shape=(2, 120))])
+    opened = open_batch(graph)
+    assert opened.inputs[0].shape == ("n", 4, 6, 5)
+    assert_same_meaning(graph, opened, [(2, 4, 6, 5)])
+    x = noise(2, 4, 6, 5)
+    (whole,) = run_reference(graph, {"x": x})
+    for image in (0, 1):
+        np.testing.assert_array_equal(run_reference(opened, {"x": x[image : image + 1]})[0], whole[image : image + 1])
+
+
+def count(net: Net) -> str:
+    """How many images there are, as a float."""
+    first = net.add("slice", [net.add("shape", [net.x])], axes=(0,), starts=(0,), ends=(1,))
+    return net.add("cast", [first], dtype="float32")
+
+
+MIXED: dict[str, Callable[[Net], str]] = {
+    "a mean of images": lambda net: net.add("reduce_mean", [net.x], axes=(0,), keepdims=True),
+    "images as channels": lambda net: net.add("reshape", [net.x], shape=(1, 8, 6, 5)),
+    "a weight per image": lambda net: net.add("mul", [net.x, net.noise(2, 1, 1, 1)]),
+    "images in another order": lambda net: net.add("slice", [net.x], axes=(0,), starts=(-1,), ends=(-3,), steps=(-1,)),
+    "the number of images": lambda net: net.add("mul", [net.x, count(net)]),
+}
+
+
+@pytest.mark.parametrize("case", MIXED)
+def test_images_that_are_mixed_stay_together(case: str) -> None:
+    net = fixed_net()
+    graph = net.build([MIXED[case](net)])
+    assert open_batch(graph) is graph
+
+
+def test_what_is_open_or_single_stays_so() -> None:
+    for shape in (("n", 4, 6, 5), (1, 4, 6, 5), (2, 4, "h", 5)):
+        net = Net(shape)
+        graph = net.build([net.add("relu", [net.x])])
+        assert open_batch(graph) is graph
+    net = fixed_net()
+    other = net.input("other", (3, 4, 6, 5))
+    graph = net.build([net.add("relu", [net.x]), net.add("relu", [other])])
+    assert open_batch(graph) is graph
 
 
 # merge_branches

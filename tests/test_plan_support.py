@@ -21,6 +21,14 @@ def weights(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
+@pytest.mark.parametrize("array", [np.array([3]), np.zeros((2, 0), np.float32)])
+def test_a_constant_output_that_cannot_be_given_is_refused(array: np.ndarray) -> None:
+    b = GraphBuilder("constant")
+    graph = b.build([b.add("relu", [b.input("x", ("n", 4))]), b.constant("c", array)])
+    with pytest.raises(UnsupportedModelError, match=r"output c: .*: only float32 is given, and at least one number"):
+        Session(graph, SessionOptions(num_threads=1))
+
+
 def test_every_reason_is_listed_at_once() -> None:
     b = GraphBuilder("bad")
     x, ids = b.input("x", ("n", 3, 8, 8)), b.input("ids", ("n", 4), np.int64)

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 from networks import golden_graph, small_graph
 
-from sepcore.errors import InputError, OptionError
+from sepcore.errors import InputError, OptionError, UnsupportedModelError
+from sepcore.ir.graph import GraphBuilder
 from sepcore.ir.reference import run_reference
 from sepcore.kernels import isa as isas
 from sepcore.options import SessionOptions
+from sepcore.passes import run_passes
 from sepcore.runtime.session import Session
 
 GOLDEN = (
@@ -196,3 +198,27 @@ def test_wrong_instruction_set(name: str, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("SEPCORE_CPU_ISA", name)
     with pytest.raises(OptionError, match=f"SEPCORE_CPU_ISA.*{name}|instruction set.*{name}"):
         Session(small_graph())
+
+
+def test_inputs_of_fixed_length_are_computed_as_a_whole() -> None:
+    b = GraphBuilder("whole")
+    x, scale, one = b.input("x", (3, 4, 5)), b.input("scale", (5,)), b.input("one", ())
+    y = b.add("add", [b.add("mul", [b.add("transpose", [x], perm=(1, 0, 2)), scale]), one])
+    graph = b.build([y, b.add("reduce_mean", [x], axes=(0,), keepdims=False)])
+    session = Session(run_passes(graph, verify=True), SessionOptions(num_threads=1))
+    arrays = [random(3, 4, 5), random(5), np.asarray(random(1)[0])]
+    for found, expected in zip(session(*arrays), run_reference(graph, dict(zip(("x", "scale", "one"), arrays)))):
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+    with pytest.raises(InputError, match="expected a batch of 3, found 2"):
+        session(arrays[0][:2], *arrays[1:])
+
+
+def test_what_counts_images_is_for_one_at_a_time() -> None:
+    b = GraphBuilder("counting")
+    x = b.input("x", ("n", 4))
+    count = b.add("slice", [b.add("shape", [x])], axes=(0,), starts=(0,), ends=(1,))
+    graph = b.build([b.add("mul", [x, b.add("cast", [count], dtype="float32")])])
+    session = Session(graph, SessionOptions(num_threads=1))
+    np.testing.assert_array_equal(session(random(1, 4)), random(1, 4))
+    with pytest.raises(UnsupportedModelError, match=r"mul 'mul': it counts the images of a batch"):
+        session(random(2, 4))

@@ -39,7 +39,7 @@ def _reciprocal(e: Emitter, x: Any) -> Any:
 
 def _elu(e: Emitter, x: Any, alpha: Any) -> Any:
     below = e.b.fmul(alpha, e.b.fsub(m.exp(e, x), e.splat_constant(1.0)))
-    return e.b.select(e.b.fcmp_ordered(">", x, e.splat_constant(0.0)), x, below)
+    return e.b.select(e.b.fcmp_ordered(">=", x, e.splat_constant(0.0)), x, below)
 
 
 def _half_of_one_plus(e: Emitter, x: Any, bent: Any) -> Any:

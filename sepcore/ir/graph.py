@@ -88,6 +88,11 @@ class Graph:
         return {name: node for node in self.nodes for name in node.outputs}
 
 
+def named(node: Node) -> str:
+    """A node in a message: operator, name, and where it comes from."""
+    return f"{node.op} {node.name!r}{f' ({node.source})' if node.source else ''}"
+
+
 def frozen(array: Array) -> Array:
     """A read-only, C-contiguous view or copy of ``array``."""
     array = np.ascontiguousarray(array).reshape(array.shape)

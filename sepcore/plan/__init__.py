@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from sepcore.plan.batching import mixed_images
 from sepcore.plan.planner import plan, unsupported
 from sepcore.plan.program import Program
 from sepcore.plan.shapes import plan_at
 from sepcore.plan.tuned import tuned_rows
 from sepcore.plan.weights import WeightStore
 
-__all__ = ["Program", "WeightStore", "mixed_images", "plan", "plan_at", "tuned_rows", "unsupported"]
+__all__ = ["Program", "WeightStore", "plan", "plan_at", "tuned_rows", "unsupported"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sepcore.errors import UnsupportedModelError
+from sepcore.ir.batching import mixed_images
 from sepcore.ir.graph import Graph
 from sepcore.ir.infer import infer_shapes, specialise
 from sepcore.passes import run_shape_passes
-from sepcore.plan.batching import mixed_images
 from sepcore.plan.planner import plan
 from sepcore.plan.program import Program
 from sepcore.plan.select import NOTHING_TUNED

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Set
 
 import numpy as np
 
-from sepcore.ir.graph import Graph, Node, Value
+from sepcore.ir.graph import Graph, Node, Value, named
 from sepcore.ir.infer import infer_shapes
 from sepcore.ir.ops.operator import shape_text
 
@@ -23,20 +23,16 @@ _FLOAT32 = np.dtype(np.float32)
 def unsupported(graph: Graph, planned: Set[str]) -> list[str]:
     """One line for every input and node of a specialised graph that cannot be planned; ``planned`` operators can."""
     values = infer_shapes(graph, {})
-    found = [f"input {v}: expected float32 with images along its first axis" for v in graph.inputs if not _is_input(v)]
+    found = [f"input {value}: only float32 is taken" for value in graph.inputs if value.dtype != _FLOAT32]
     for node in graph.nodes:
         reason = _reason(graph, node, values, planned)
         if reason:
             found.append(f"{named(node)}: {reason}")
+    made = graph.producers()
+    for value in (values[name] for name in graph.outputs if name not in made):
+        if value.dtype != _FLOAT32 or 0 in value.shape:
+            found.append(f"output {value}: only float32 is given, and at least one number")
     return found
-
-
-def _is_input(value: Value) -> bool:
-    return value.dtype == _FLOAT32 and len(value.shape) > 0
-
-
-def named(node: Node) -> str:
-    return f"{node.op} {node.name!r}{f' ({node.source})' if node.source else ''}"
 
 
 def _reason(graph: Graph, node: Node, values: Mapping[str, Value], planned: Set[str]) -> str:

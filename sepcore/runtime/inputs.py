@@ -24,7 +24,9 @@ def checked(name: str, array: Any) -> NDArray[np.float32]:
         raise InputError(f"input {name!r}: expected a numpy array, found {type(array).__name__}")
     if array.dtype != np.float32:
         raise InputError(f"input {name!r}: expected float32, found {array.dtype}")
-    return np.ascontiguousarray(array)
+    # A single number would be given an axis.
+    ordered: NDArray[np.float32] = np.ascontiguousarray(array) if array.ndim else array
+    return ordered
 
 
 def check_shape(name: str, expected: Sequence[int | str], shape: Sequence[int]) -> None:
@@ -44,5 +46,5 @@ def check_shape(name: str, expected: Sequence[int | str], shape: Sequence[int]) 
     for length, found in zip(expected[1:], shape[1:]):
         if (isinstance(length, int) and length != found) or found < 1:
             raise InputError(f"input {name!r}: expected shape {wanted}, found {tuple(shape)}")
-    if isinstance(expected[0], int) and expected[0] != shape[0]:
+    if expected and isinstance(expected[0], int) and expected[0] != shape[0]:
         raise InputError(f"input {name!r}: expected a batch of {expected[0]}, found {shape[0]}")

@@ -45,7 +45,7 @@ class Session(Runner[Value]):
 
     Parameters
     ----------
-    graph : after all passes; float32 inputs whose first axis counts images.
+    graph : after all passes; float32 inputs whose first axis counts images, unless its length is fixed.
     options : threads, precision, cache folder.
 
     Attributes
@@ -87,7 +87,7 @@ class Session(Runner[Value]):
 
     def _run(self, arrays: list[Array]) -> list[Array]:
         shapes = tuple(array.shape for array in arrays)
-        if all(shape and shape[0] == 0 for shape in shapes):
+        if shapes and all(shape and shape[0] == 0 for shape in shapes):
             return self._nothing(shapes)
         prepared = self._prepared.get(shapes) or self._prepare(shapes)
         outputs = [np.empty(shape, np.float32) for shape in prepared.output_shapes]
@@ -126,11 +126,7 @@ class Session(Runner[Value]):
     def _plan(self, shapes: tuple[tuple[int, ...], ...]) -> Program:
         for value, shape in zip(self.inputs, shapes):
             check_shape(value.name, value.shape, shape)
-        batches = {shape[0] for shape in shapes}
-        if len(batches) != 1:
-            raise InputError(f"inputs: expected one batch size, found {', '.join(map(str, sorted(batches)))}")
-        (batch,) = batches
-        one = {value.name: (1, *shape[1:]) for value, shape in zip(self.inputs, shapes)}
+        one, batch = self._one_image(shapes)
         try:
             return plan_at(
                 self._graph,
@@ -143,6 +139,18 @@ class Session(Runner[Value]):
             )
         except GraphError as error:
             raise InputError(f"input {shapes[0]}: {error}") from error
+
+    def _one_image(self, shapes: tuple[tuple[int, ...], ...]) -> tuple[dict[str, tuple[int, ...]], int]:
+        """The shapes of what is planned, and how many times a call repeats it.
+
+        Inputs of a fixed first length are computed as a whole: their images, if any, are not known to be apart.
+        """
+        if not all(value.shape and isinstance(value.shape[0], str) for value in self.inputs) or not self.inputs:
+            return {value.name: shape for value, shape in zip(self.inputs, shapes)}, 1
+        batches = {shape[0] for shape in shapes}
+        if len(batches) != 1:
+            raise InputError(f"inputs: expected one batch size, found {', '.join(map(str, sorted(batches)))}")
+        return {value.name: (1, *shape[1:]) for value, shape in zip(self.inputs, shapes)}, batches.pop()
 
 
 def chosen_isa() -> isas.Isa:

@@ -1,6 +1,6 @@
 """Whether the images of a batch stay apart in a graph, so that what is planned for one can be repeated for the others.
 
-It must not plan.
+It must not change a graph.
 """
 
 from __future__ import annotations
@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import prod
 
+import numpy as np
+
 from sepcore.errors import GraphError
-from sepcore.ir.graph import Graph, Node, Value
-from sepcore.ir.infer import calls, infer_shapes
-from sepcore.plan.support import named
+from sepcore.ir.graph import Array, Graph, Node, Value, named
+from sepcore.ir.infer import calls, infer_shapes, specialise
 
 _ALONG_ONE_AXIS = frozenset({"concat", "split", "softmax", "log_softmax", "gather"})
 _IMAGES_FIRST = frozenset(
@@ -47,8 +48,31 @@ def mixed_images(graph: Graph, shapes: Mapping[str, tuple[int, ...]], batch: int
             axes.update((name, axis or 0) for name, axis in grown.items())
     except GraphError as error:
         return [f"its shapes do not fit several images: {error}"]
+    found += _counting(graph, shapes, many, batch)
     behind = [name for name in graph.outputs if axes.get(name, 0) != 0]
     return found + [f"output {name!r}: its images are along axis {axes[name]}, not the first" for name in behind]
+
+
+def _counting(
+    graph: Graph, shapes: Mapping[str, tuple[int, ...]], many: Mapping[str, tuple[int, ...]], batch: int
+) -> list[str]:
+    """One line for every node and output that reads numbers which follow from how many images there are."""
+    one, other = specialise(graph, shapes), specialise(graph, many)
+    counting = {
+        name
+        for name in one.constants.keys() & other.constants.keys()
+        if one.constants[name] is not other.constants[name]
+        and not _repeated(one.constants[name], other.constants[name], batch)
+    }
+    found = [f"{named(node)}: it counts the images of a batch" for node in one.nodes if counting & set(node.inputs)]
+    return found + [f"output {name!r}: it counts the images of a batch" for name in one.outputs if name in counting]
+
+
+def _repeated(one: Array, many: Array, batch: int) -> bool:
+    """Whether ``many`` is ``one``, or that once for each image along an axis."""
+    axis = next((axis for axis, (a, b) in enumerate(zip(one.shape, many.shape)) if a != b), None)
+    expected = one if axis is None else np.concatenate([one] * batch, axis)
+    return np.array_equal(expected, many, equal_nan=one.dtype.kind == "f")
 
 
 def _grown(one: Value, many: Value, batch: int) -> int | None:
