@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import sepcore
 from sepcore.bench import compare as comparing
-from sepcore.bench.compare import Case, compare, engine_files, why_skipped
+from sepcore.bench import worker as working
+from sepcore.bench.compare import Case, Effort, compare, engine_files, why_skipped
 from sepcore.bench.engines import ENGINES, PEERS
 from sepcore.bench.limits import best_rate, cache_sizes, measure_bandwidth, measure_peak, working_sets
-from sepcore.bench.measure import Times, take_turns, time_sequence
+from sepcore.bench.measure import Round, Times, take_turns, time_sequence
 from sepcore.bench.worker import EngineFailed, Worker
 from sepcore.compile import kernels_for
 from sepcore.errors import OptionError
@@ -43,22 +45,29 @@ class FakeClock:
 
 
 class FakeEngine:
-    """Loaded at once; every call takes ``milliseconds``; fails in the round ``fails_in``."""
+    """Loaded at once; every call takes ``milliseconds``; fails in the round ``fails_in``, 0 for while it loads."""
 
     precision, version = "float32", "1.2"
 
-    def __init__(self, name: str, log: list[str], milliseconds: float, fails_in: int | None = None) -> None:
+    def __init__(
+        self, name: str, log: list[str], milliseconds: float, fails_in: int | None = None, output: float = 1.0
+    ) -> None:
         self.name, self.log, self.fails_in = name, log, fails_in
         self.nanoseconds = int(milliseconds * 1e6)
         self.rounds = 0
         self.closed = False
+        self.output = np.array([[-1.0, output]], np.float32)
 
-    def round(self, runs: int) -> list[int]:
+    def wait(self) -> None:
+        if self.fails_in == 0:
+            raise EngineFailed("cannot read it")
+
+    def round(self, order: Round) -> list[int]:
         self.rounds += 1
         if self.rounds == self.fails_in:
             raise EngineFailed("out of luck")
         self.log.append(self.name)
-        return [self.nanoseconds] * runs
+        return [self.nanoseconds] * order.runs
 
     def close(self) -> None:
         self.closed = True
@@ -66,7 +75,7 @@ class FakeEngine:
 
 def test_engines_take_turns_and_each_is_first_once() -> None:
     log: list[str] = []
-    found = take_turns({n: FakeEngine(n, log, 1) for n in "abc"}, runs=7, rounds=3)
+    found = take_turns({n: FakeEngine(n, log, 1) for n in "abc"}, Round(3, 1.0), rounds=3)
     assert "".join(log) == "abcbcacab"
     assert {name: len(times) for name, times in found.items()} == {"a": 9, "b": 9, "c": 9}
 
@@ -154,6 +163,7 @@ def test_peers_take_files_of_the_models_stem_unless_told() -> None:
     files = engine_files("nets/v2.pth", ["litert", "openvino", "ncnn", "torch"], {"litert": "other.tflite"})
     assert files == {
         "sepcore": "nets/v2.pth",
+        "sepcore-prange": "nets/v2.pth",
         "litert": "other.tflite",
         "openvino": "nets/v2.onnx",
         "ncnn": "nets/v2.param",
@@ -189,24 +199,26 @@ def test_comparison_relates_every_engine_to_the_best_and_names_who_failed(monkey
     log: list[str] = []
     engines = {
         "sepcore": FakeEngine("sepcore", log, 2.0),
-        "litert": FakeEngine("litert", log, 3.0),
+        "sepcore-prange": FakeEngine("sepcore-prange", log, 2.5),
+        "litert": FakeEngine("litert", log, 3.0, output=1.1),
         "ncnn": FakeEngine("ncnn", log, 1.0, fails_in=2),
+        "openvino": FakeEngine("openvino", log, 1.0, fails_in=0),
     }
 
     def start(engine: str, path: str, threads: int, shape: tuple[int, ...]) -> FakeEngine:
-        if engine == "openvino":
-            raise EngineFailed("cannot read it")
         assert (path, threads, shape) == (f"file of {engine}", 2, (4, 3, 8, 8))
         return engines[engine]
 
-    files = {name: f"file of {name}" for name in ("sepcore", "litert", "openvino", "ncnn", "torch")}
+    files = {name: f"file of {name}" for name in (*engines, "torch")}
     # 50 M multiply-adds an image, 4 images in 2 ms: 200 GFLOP/s of 2 threads' 250.
-    entries, skipped = compare(files, Case(2, (4, 3, 8, 8)), 50_000_000, 125.0, 6, 3, start)
+    entries, skipped = compare(files, Case(2, (4, 3, 8, 8)), 50_000_000, 125.0, Effort(6, 3), start)
     assert [(e.engine, e.version, e.threads, e.batch, e.times.runs) for e in entries] == [
         ("sepcore", "1.2", 2, 4, 6),
+        ("sepcore-prange", "1.2", 2, 4, 6),
         ("litert", "1.2", 2, 4, 6),
     ]
-    ours, theirs = entries
+    ours, other, theirs = entries
+    assert (ours.same_weights, other.same_weights, theirs.same_weights) == (True, True, False)
     assert (ours.times.median, ours.ratio, theirs.ratio) == (2.0, 1.0, 1.5)
     assert ours.images_per_second == pytest.approx(2000)
     assert ours.peak_share == pytest.approx(0.8)
@@ -218,15 +230,64 @@ def test_comparison_relates_every_engine_to_the_best_and_names_who_failed(monkey
 def test_worker_times_the_package_in_a_process_of_its_own() -> None:
     worker = Worker("sepcore", "digits", 1, (2, 3, 32, 32))
     try:
+        worker.wait()
         assert worker.precision == "float32"
         assert worker.version
-        times = worker.round(5)
+        x = np.random.default_rng(0).standard_normal((2, 3, 32, 32), np.float32)
+        np.testing.assert_array_equal(worker.output, sepcore.load("digits", num_threads=2)(x))
+        times = worker.round(Round(5, 60.0))
         assert len(times) == 5
         assert min(times) > 0
+        assert 1 <= len(worker.round(Round(1_000_000, 0.01))) < 1_000_000
     finally:
         worker.close()
 
 
 def test_worker_gives_the_reason_where_it_cannot_load(tmp_path: Path) -> None:
     with pytest.raises(EngineFailed, match=r"FileNotFoundError: .*gone\.onnx"):
-        Worker("sepcore", str(tmp_path / "gone.onnx"), 1, (1, 3, 32, 32))
+        Worker("sepcore", str(tmp_path / "gone.onnx"), 1, (1, 3, 32, 32)).wait()
+
+
+def test_worker_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(working, "_LOAD_SECONDS", 0.001)
+    worker = Worker("sepcore", "digits", 1, (1, 3, 32, 32))
+    with pytest.raises(EngineFailed, match="no answer within 0 seconds"):
+        worker.wait()
+    assert not worker._process.is_alive()
+
+
+def test_a_turn_of_slow_calls_ends_after_its_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = FakeClock()
+    monkeypatch.setattr(working.time, "perf_counter_ns", clock)
+    slow = clock.taking(400_000_000)
+    assert working._timed(slow, Round(30, 1.0)) == [400_000_000] * 3
+    assert working._timed(slow, Round(2, 1.0)) == [400_000_000] * 2
+    assert working._timed(slow, Round(30, 0.1)) == [400_000_000]
+
+
+def test_a_pause_is_not_part_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, slept = FakeClock(), []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        clock.now += int(1e9 * seconds)
+
+    monkeypatch.setattr(working.time, "perf_counter_ns", clock)
+    monkeypatch.setattr(working.time, "sleep", sleep)
+    assert working._timed(clock.taking(1000), Round(3, 0.004, pause=0.005)) == [1000] * 3
+    assert slept == [0.005] * 3
+
+
+def test_one_thread_is_shared_by_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    log: list[str] = []
+    files = engine_files("digits", [], {})
+    entries, skipped = compare(files, Case(1, (1, 3, 8, 8)), 1, 1.0, Effort(2, 1), lambda *a: FakeEngine(a[0], log, 1))
+    assert ([e.engine for e in entries], skipped) == (["sepcore"], [])
+
+
+def test_same_numbers_allow_for_rounding_alone() -> None:
+    ours = np.random.default_rng(0).standard_normal((2, 1000)).astype(np.float32)
+    assert comparing.same_numbers(ours.reshape(2, 1000, 1, 1) + np.float32(1e-3), ours)
+    assert not comparing.same_numbers(ours + np.float32(0.02), ours)
+    assert not comparing.same_numbers(ours[:1], ours)
+    assert not comparing.same_numbers(np.full_like(ours, np.nan), ours)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -13,8 +13,8 @@ import sepcore
 from sepcore.bench.compare import Comparison, Entry, Skipped
 from sepcore.bench.limits import Bandwidth, Limits
 from sepcore.bench.measure import Times
-from sepcore.bench.profile import Layer, Profile, input_shapes, profile_model
-from sepcore.bench.report import comparison_text, limits_text, markdown_table, profile_text, text_table
+from sepcore.bench.profile import Layer, Profile, input_shapes, profile_model, program_calls
+from sepcore.bench.report import comparisons_text, limits_text, markdown_table, profile_text, text_table
 from sepcore.cli.bench import bench
 from sepcore.cli.limits import limits
 from sepcore.cli.profile import profile
@@ -39,8 +39,8 @@ COMPARISON = Comparison(
     100.0,
     5_000_000,
     (
-        Entry("sepcore", "1.0", "float32", 1, 8, Times(24, 2.0, 1.5, 2.5, 3.0), 4000.0, 1.0, 0.4),
-        Entry("litert", "2.3", "float32", 1, 8, Times(24, 3.0, 2.5, 3.5, 4.0), 2666.7, 1.5, 0.267),
+        Entry("sepcore", "1.0", "float32", 1, 8, Times(24, 2.0, 1.5, 2.5, 3.0), 4000.0, 1.0, 0.4, True),
+        Entry("litert", "2.3", "float32", 1, 8, Times(24, 3.0, 2.5, 3.5, 4.0), 2666.7, 1.5, 0.267, False),
     ),
     (Skipped("ncnn", 1, 8, "not installed"), Skipped("ncnn", 2, 8, "not installed")),
 )
@@ -58,31 +58,13 @@ def test_profile_holds_every_step_of_the_program_with_its_time() -> None:
     assert (found.threads, found.shapes, found.isa) == (1, ((1, 3, 32, 32),), model.isa)
 
 
-def test_profile_runs_the_steps_it_times(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_profile_runs_the_steps_it_times() -> None:
     """What the last step wrote after all had run one by one is what the network gives."""
-    import numpy as np
-
-    from sepcore.bench import profile as profiling
-
-    kept: list[Any] = []
-    context = profiling._context
-
-    def keep(program: Any, pool: Any, *arrays: Any) -> Any:
-        kept.append(arrays)
-        return context(program, pool, *arrays)
-
-    monkeypatch.setattr(profiling, "time_sequence", _run_each_but_the_whole)
-    monkeypatch.setattr(profiling, "_context", keep)
     model = sepcore.load("digits", num_threads=2)
-    profile_model(model, "digits", None, 1, 100.0)
-    (((x,), (y,)),) = kept
-    np.testing.assert_array_equal(y, model(x))
-
-
-def _run_each_but_the_whole(calls: list[Any], passes: int) -> list[int]:
-    for call in calls[1:]:
+    calls = program_calls(model, ((1, 3, 32, 32),))
+    for call in calls.steps:
         call()
-    return [1] * len(calls)
+    np.testing.assert_array_equal(calls.outputs[0], model(calls.inputs[0]))
 
 
 def test_profile_of_another_size() -> None:
@@ -138,17 +120,18 @@ def test_limits_formats() -> None:
 
 
 def test_comparison_formats() -> None:
-    table = comparison_text(COMPARISON, "table")
+    table = comparisons_text([COMPARISON], "table")
     assert "net.onnx, 5.0 M multiply-adds an image" in table
     row = next(line for line in table.splitlines() if line.startswith("litert"))
     assert re.split("  +", row) == (
         ["litert 2.3", "float32", "1", "8", "3.000", "2.500", "3.500", "4.000", "1.50x", "2666.7", "26.7 %"]
     )
     assert table.endswith("ncnn left out: not installed (1 threads, batch 8; 2 threads, batch 8)")
-    markdown = comparison_text(COMPARISON, "markdown")
+    markdown = comparisons_text([COMPARISON], "markdown")
     assert "| sepcore 1.0 | float32 | 1 | 8 | 2.000 |" in markdown
     assert "ncnn left out: not installed" in markdown
-    found = json.loads(comparison_text(COMPARISON, "json"))
+    assert "litert has other weights: its outputs differ" in table
+    (found,) = json.loads(comparisons_text([COMPARISON], "json"))
     assert found["entries"][1]["times"]["p99"] == 4.0
     assert found["skipped"][0]["reason"] == "not installed"
 
@@ -175,7 +158,7 @@ def test_profile_command() -> None:
 def test_bench_command_measures_the_package_and_names_absent_peers() -> None:
     arguments = ["digits", "--against", "ncnn,litert", "--batch", "1,2", "--runs", "4", "--rounds", "2"]
     result = CliRunner().invoke(bench, [*arguments, "--format", "json"], catch_exceptions=False)
-    found = json.loads(result.stdout)
+    (found,) = json.loads(result.stdout)
     assert [(e["engine"], e["batch"], e["times"]["runs"]) for e in found["entries"]] == [
         ("sepcore", 1, 4),
         ("sepcore", 2, 4),

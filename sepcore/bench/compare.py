@@ -8,10 +8,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
-from sepcore.bench.engines import ENGINES, PEERS, Sepcore
-from sepcore.bench.measure import Timed, Times, take_turns
+import numpy as np
+from numpy.typing import NDArray
+
+from sepcore.api import load
+from sepcore.bench.engines import ENGINES, OURS, PEERS, Sepcore
+from sepcore.bench.limits import measure_peak
+from sepcore.bench.measure import Round, Timed, Times, take_turns
+from sepcore.bench.profile import input_shapes
 from sepcore.bench.worker import EngineFailed, Worker
 from sepcore.errors import OptionError
+from sepcore.kernels import isa as isas
 
 
 class Loaded(Timed, Protocol):
@@ -19,13 +26,17 @@ class Loaded(Timed, Protocol):
 
     precision: str
     version: str
+    output: NDArray[np.float32]
+
+    def wait(self) -> None:
+        """Return when it is loaded; raises EngineFailed."""
 
     def close(self) -> None:
         """Give everything back."""
 
 
 Start = Callable[[str, str, int, tuple[int, ...]], Loaded]
-"""Load a file: engine, path, threads, input shape; raises EngineFailed."""
+"""Begin to load a file: engine, path, threads, input shape."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +48,7 @@ class Entry:
     times : of calls, in milliseconds.
     ratio : the median over the best median of this number of threads and images; 1 for the best.
     peak_share : of the measured multiply-add peak of all threads, by the multiply-adds of sepcore's program.
+    same_weights : whether its output for one input is sepcore's, within a hundredth of that's standard deviation.
     """
 
     engine: str
@@ -48,6 +60,7 @@ class Entry:
     images_per_second: float
     ratio: float
     peak_share: float
+    same_weights: bool
 
 
 @dataclass(frozen=True)
@@ -86,6 +99,23 @@ class Case:
     shape: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class Effort:
+    """How long is measured: at least ``runs`` calls an engine, but no more than ``seconds``, in ``rounds`` turns.
+
+    ``pause`` is in seconds, before each call.
+    """
+
+    runs: int = 240
+    rounds: int = 8
+    seconds: float = 4.0
+    pause: float = 0.0
+
+    def round(self) -> Round:
+        """One engine's turn."""
+        return Round(-(-self.runs // self.rounds), self.seconds / self.rounds, self.pause)
+
+
 def engine_files(model: str, peers: Sequence[str], given: Mapping[str, str]) -> dict[str, str]:
     """The file each engine takes: the one given for it, else one of the model's stem; not all need exist.
 
@@ -100,12 +130,12 @@ def engine_files(model: str, peers: Sequence[str], given: Mapping[str, str]) -> 
         if name not in peers:
             raise OptionError(f"peer-file: expected one of {', '.join(peers) or 'no peers'}, found {name!r}")
     files = {name: given.get(name) or str(Path(model).with_suffix(PEERS[name].suffix)) for name in peers}
-    return {Sepcore.name: model, **files}
+    return {**dict.fromkeys(OURS, model), **files}
 
 
 def why_skipped(engine: str, path: str) -> str | None:
     """Why an engine cannot take part before anything is started, or None."""
-    if engine == Sepcore.name:
+    if engine in OURS:
         return None
     if find_spec(ENGINES[engine].package) is None:
         return f"not installed (pip install {ENGINES[engine].distribution})"
@@ -115,7 +145,7 @@ def why_skipped(engine: str, path: str) -> str | None:
 
 
 def compare(
-    files: Mapping[str, str], case: Case, macs: int, fma_gflops: float, runs: int, rounds: int, start: Start = Worker
+    files: Mapping[str, str], case: Case, macs: int, fma_gflops: float, effort: Effort, start: Start = Worker
 ) -> tuple[list[Entry], list[Skipped]]:
     """Time every engine that can take part, by turns; the others are named with their reasons.
 
@@ -123,27 +153,33 @@ def compare(
     ----------
     files : engine -> its file.
     macs : multiply-adds for one image.
-    runs, rounds : at least ``runs`` timed calls an engine, spread over rounds.
     """
     batch = case.shape[0]
     skipped: dict[str, str] = {}
+    started: dict[str, Loaded] = {}
     loaded: dict[str, Loaded] = {}
     try:
         for engine, path in files.items():
-            reason = why_skipped(engine, path)
-            try:
-                if reason is None:
-                    loaded[engine] = start(engine, path, case.threads, case.shape)
-            except EngineFailed as error:
-                reason = str(error)
-            if reason is not None:
+            if engine in OURS and engine != Sepcore.name and case.threads == 1:
+                continue  # one thread is shared by none
+            if (reason := why_skipped(engine, path)) is not None:
                 skipped[engine] = reason
-        found = take_turns({name: _Guarded(name, one, skipped) for name, one in loaded.items()}, runs, rounds)
+            else:
+                started[engine] = start(engine, path, case.threads, case.shape)
+        for engine, one in started.items():
+            try:
+                one.wait()
+                loaded[engine] = one
+            except EngineFailed as error:
+                skipped[engine] = str(error)
+        turns = {name: _Guarded(name, one, skipped) for name, one in loaded.items()}
+        found = take_turns(turns, effort.round(), effort.rounds)
     finally:
-        for one in loaded.values():
+        for one in started.values():
             one.close()
     times = {name: Times.of(found[name]) for name in loaded if name not in skipped}
     best = min((t.median for t in times.values()), default=0.0)
+    ours = loaded[Sepcore.name].output if Sepcore.name in loaded else None
     entries = [
         Entry(
             name,
@@ -155,10 +191,18 @@ def compare(
             batch * 1e3 / t.median,
             t.median / best,
             2 * macs * batch / (t.median * 1e6) / (fma_gflops * case.threads),
+            ours is not None and same_numbers(loaded[name].output, ours),
         )
         for name, t in times.items()
     ]
     return entries, [Skipped(name, case.threads, batch, reason) for name, reason in skipped.items()]
+
+
+def same_numbers(found: NDArray[np.float32], ours: NDArray[np.float32]) -> bool:
+    """Whether two outputs are those of the same weights, up to what the order of sums and a fast exponential change."""
+    if found.size != ours.size:
+        return False
+    return bool(np.abs(found.ravel() - ours.ravel()).max() <= 0.01 * ours.std())
 
 
 class _Guarded:
@@ -167,11 +211,52 @@ class _Guarded:
     def __init__(self, name: str, engine: Timed, failures: dict[str, str]) -> None:
         self._name, self._engine, self._failures = name, engine, failures
 
-    def round(self, runs: int) -> list[int]:
+    def round(self, order: Round) -> list[int]:
         if self._name in self._failures:
             return []
         try:
-            return self._engine.round(runs)
+            return self._engine.round(order)
         except EngineFailed as error:
             self._failures[self._name] = str(error)
             return []
+
+
+def compare_model(
+    model: str,
+    shown: str,
+    peers: Sequence[str],
+    peer_files: Mapping[str, str],
+    threads: Sequence[int],
+    batches: Sequence[int],
+    input_size: int | None,
+    effort: Effort,
+    start: Start = Worker,
+) -> Comparison:
+    """A network beside its peers for every number of threads and images.
+
+    Parameters
+    ----------
+    shown : what the report calls the model.
+    peer_files : files that are not called like the model, by peer.
+    input_size : side of square inputs, where the network takes any.
+
+    Raises
+    ------
+    OptionError : a peer is not known, or the network has not one input of images.
+    """
+    files = engine_files(model, peers, peer_files)
+    net = load(model, num_threads=1)
+    if len(net.inputs) != 1 or len(net.inputs[0].shape) != 4:
+        raise OptionError(f"{model}: expected a network with one input of four axes, found {len(net.inputs)} inputs")
+    macs = sum(step.macs for step in net.program(*input_shapes(net, 1, input_size)).steps)
+    peak = measure_peak(isas.by_name(net.isa))
+    entries: list[Entry] = []
+    skipped: list[Skipped] = []
+    for images in batches:
+        (shape,) = input_shapes(net, images, input_size)
+        net.program(shape)  # the network's own complaint, before any process is started
+        for count in threads:
+            measured, left_out = compare(files, Case(count, shape), macs, peak, effort, start)
+            entries += measured
+            skipped += left_out
+    return Comparison(shown, net.isa, peak, macs, tuple(entries), tuple(skipped))

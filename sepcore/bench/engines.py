@@ -54,19 +54,30 @@ class Engine(ABC):
     def run(self, x: Any) -> Any:
         """One inference, to the output the runtime gives by itself; what is timed."""
 
+    def array(self, output: Any) -> Array:
+        """What ``run`` gave as an array, to be compared; not timed."""
+        return np.array(output, np.float32)
+
 
 class Sepcore(Engine):
-    """This package."""
+    """This package, on its own threads."""
 
     name, package, distribution, suffix = "sepcore", "sepcore", "sepcore", ""
+    threading = "pool"
 
     def __init__(self, path: str, threads: int, shape: tuple[int, ...]) -> None:
         from sepcore.api import load
 
-        self._model = load(path, num_threads=threads)
+        self._model = load(path, num_threads=threads, threading=self.threading)
 
     def run(self, x: Any) -> Any:
         return self._model(x)
+
+
+class SepcorePrange(Sepcore):
+    """This package, on Numba's threads."""
+
+    name, threading = "sepcore-prange", "prange"
 
 
 class OnnxRuntime(Engine):
@@ -85,6 +96,9 @@ class OnnxRuntime(Engine):
 
     def run(self, x: Any) -> Any:
         return self._session.run(None, {self._input: x})
+
+    def array(self, output: Any) -> Array:
+        return np.array(output[0], np.float32)
 
 
 class OpenVino(Engine):
@@ -108,6 +122,9 @@ class OpenVino(Engine):
 
     def run(self, x: Any) -> Any:
         return self._request.infer(x, share_inputs=True, share_outputs=True)
+
+    def array(self, output: Any) -> Array:
+        return np.array(output[0], np.float32)
 
 
 class LiteRt(Engine):
@@ -193,4 +210,5 @@ class Torch(Engine):
 PEERS: Mapping[str, type[Engine]] = MappingProxyType(
     {peer.name: peer for peer in (LiteRt, OnnxRuntime, OpenVino, Ncnn, Torch)}
 )
-ENGINES: Mapping[str, type[Engine]] = MappingProxyType({Sepcore.name: Sepcore, **PEERS})
+OURS: Mapping[str, type[Engine]] = MappingProxyType({engine.name: engine for engine in (Sepcore, SepcorePrange)})
+ENGINES: Mapping[str, type[Engine]] = MappingProxyType({**OURS, **PEERS})

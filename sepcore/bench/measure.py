@@ -13,11 +13,26 @@ Clock = Callable[[], int]
 """Nanoseconds since some moment, as ``time.perf_counter_ns``."""
 
 
+@dataclass(frozen=True)
+class Round:
+    """How one turn is measured.
+
+    Attributes
+    ----------
+    runs : timed calls, or fewer where they take longer than ``seconds`` together; one at least.
+    pause : seconds to sleep before each call, as a service that waits for requests does.
+    """
+
+    runs: int
+    seconds: float
+    pause: float = 0.0
+
+
 class Timed(Protocol):
     """Something that can be called and timed in rounds, here or in another process."""
 
-    def round(self, runs: int) -> list[int]:
-        """Nanoseconds of each of ``runs`` calls."""
+    def round(self, order: Round) -> list[int]:
+        """Nanoseconds of each timed call."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +53,8 @@ class Times:
         return Times(len(times), median, float(times.min()), p90, p99)
 
 
-def take_turns(timed: Mapping[str, Timed], runs: int, rounds: int) -> dict[str, list[int]]:
-    """Nanoseconds of at least ``runs`` calls of each, spread over rounds in which one after another is timed.
+def take_turns(timed: Mapping[str, Timed], order: Round, rounds: int) -> dict[str, list[int]]:
+    """Nanoseconds of the calls of each, in rounds in which one after another is timed as ``order`` says.
 
     A change of the machine's speed thus meets all alike; and each round starts with another one, so that none always
     follows the same.
@@ -49,7 +64,7 @@ def take_turns(timed: Mapping[str, Timed], runs: int, rounds: int) -> dict[str, 
     for i in range(rounds):
         first = i % max(1, len(names))
         for name in names[first:] + names[:first]:
-            found[name] += timed[name].round(-(-runs // rounds))
+            found[name] += timed[name].round(order)
     return found
 
 

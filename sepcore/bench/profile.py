@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sepcore.api import Model
 from sepcore.bench.measure import time_sequence
@@ -70,12 +71,19 @@ class Profile:
 
 @dataclass(frozen=True)
 class Calls:
-    """A program ready to run: ``whole`` runs all of it, ``steps[i]`` its step i on what the steps before left."""
+    """A program ready to run: ``whole`` runs all of it, ``steps[i]`` its step i on what the steps before left.
+
+    Attributes
+    ----------
+    memory : what must live as long as the calls.
+    """
 
     program: Program
     whole: Callable[[], object]
     steps: tuple[Callable[[], object], ...]
-    keep_alive: object = field(repr=False)
+    inputs: list[NDArray[np.float32]] = field(repr=False)
+    outputs: list[NDArray[np.float32]] = field(repr=False)
+    memory: object = field(repr=False)
 
 
 def profile_model(model: Model, name: str, input_size: int | None, passes: int, fma_gflops: float) -> Profile:
@@ -119,7 +127,9 @@ def program_calls(session: Session, shapes: tuple[tuple[int, ...], ...]) -> Call
         program,
         partial(pool.run, context.request, program.threads),
         tuple(partial(pool.run, ctypes.addressof(request), program.threads) for request in requests),
-        (context, requests, inputs, outputs),
+        inputs,
+        outputs,
+        (context, requests),
     )
 
 

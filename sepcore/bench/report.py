@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from sepcore.bench.compare import Comparison
 from sepcore.bench.limits import Limits
 from sepcore.bench.profile import Layer, Profile
+from sepcore.plan.tuned import cpu_name
 
 Rows = Sequence[Sequence[str]]
 
@@ -113,10 +111,14 @@ def _bytes(size: int) -> str:
     return f"{size >> 20} MiB" if size >= 1 << 20 else f"{size >> 10} KiB"
 
 
-def comparison_text(comparison: Comparison, report_format: str) -> str:
-    """A comparison as ``table``, ``markdown`` or ``json``."""
+def comparisons_text(comparisons: Sequence[Comparison], report_format: str) -> str:
+    """Comparisons as ``table``, ``markdown`` or ``json``, one after another."""
     if report_format == "json":
-        return json.dumps(asdict(comparison), indent=2)
+        return json.dumps([asdict(comparison) for comparison in comparisons], indent=2)
+    return "\n\n".join(_comparison(comparison, report_format) for comparison in comparisons)
+
+
+def _comparison(comparison: Comparison, report_format: str) -> str:
     header = [
         "engine", "precision", "threads", "batch", "median ms", "min", "p90", "p99", "of best", "images/s", "of peak"
     ]  # fmt: skip
@@ -129,22 +131,19 @@ def comparison_text(comparison: Comparison, report_format: str) -> str:
         for e in comparison.entries
     ]  # fmt: skip
     title = (
-        f"{comparison.model}, {comparison.macs / 1e6:.1f} M multiply-adds an image, on {_machine()}; "
+        f"{comparison.model}, {comparison.macs / 1e6:.1f} M multiply-adds an image, on {machine()}; "
         f"peak of a thread {comparison.fma_gflops:.0f} GFLOP/s ({comparison.isa})"
     )
     table = (markdown_table if report_format == "markdown" else text_table)(header, rows, left=2)
     reasons: dict[str, list[str]] = {}
     for s in comparison.skipped:
         reasons.setdefault(f"{s.engine} left out: {s.reason}", []).append(f"{s.threads} threads, batch {s.batch}")
-    ends = [f"{reason} ({'; '.join(cases)})" for reason, cases in reasons.items()]
+    others = dict.fromkeys(e.engine for e in comparison.entries if not e.same_weights)
+    ends = [f"{name} has other weights: its outputs differ" for name in others]
+    ends += [f"{reason} ({'; '.join(cases)})" for reason, cases in reasons.items()]
     return "\n\n".join([title, table, *ends])
 
 
-def _machine() -> str:
-    """The CPU's name as Linux tells it, else what Python knows."""
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines():
-            key, _, text = line.partition(":")
-            if key.strip() == "model name":
-                return f"{text.strip()}, {os.cpu_count()} CPUs"
-    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} CPUs"
+def machine() -> str:
+    """The CPU and how many of them."""
+    return f"{cpu_name()}, {os.cpu_count()} CPUs"

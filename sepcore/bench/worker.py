@@ -6,11 +6,20 @@ import multiprocessing
 import os
 import time
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-_FIRST_RUNS = 10  # untimed, after loading
+if TYPE_CHECKING:  # the other process imports nothing that counts CPUs before it is bound to its own
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from sepcore.bench.measure import Round
+
+_FIRST_RUNS = 10  # untimed, after loading,
+_FIRST_SECONDS = 2.0  # as long as they take no longer
 _UNTIMED = 3  # calls at the start of each round, which bring the caches back
-_PATIENCE = 5.0  # seconds to wait for a worker's end
+_REST_SECONDS = 0.02  # after a round: some runtimes' threads spin for a while, and would disturb the next one's
+_LOAD_SECONDS, _ROUND_SECONDS = 120.0, 60.0  # until an engine counts as hung; on top of what a round may take
+_END_SECONDS = 5.0
 
 
 class EngineFailed(Exception):
@@ -18,12 +27,17 @@ class EngineFailed(Exception):
 
 
 class Worker:
-    """An engine in another process: loaded and warmed when this returns.
+    """An engine in another process, which begins to load; several may do so at a time.
 
-    Raises
-    ------
-    EngineFailed : it cannot load the file or run it with this input.
+    Attributes
+    ----------
+    precision, version : what the engine says of itself, after ``wait``.
+    output : what it gives for the input that every engine is timed with, after ``wait``.
     """
+
+    precision: str
+    version: str
+    output: NDArray[np.float32]
 
     def __init__(self, engine: str, path: str, threads: int, shape: tuple[int, ...]) -> None:
         # A fresh process: neither threads nor modules of this one are in it.
@@ -32,36 +46,48 @@ class Worker:
         self._process = context.Process(target=serve, args=(theirs, engine, path, threads, shape), daemon=True)
         self._process.start()
         theirs.close()
+
+    def wait(self) -> None:
+        """Return when the engine is loaded and warmed.
+
+        Raises
+        ------
+        EngineFailed : it cannot load the file or run it with this input, or takes more than two minutes for it.
+        """
         try:
-            self.precision, self.version = self._answer()
+            self.precision, self.version, self.output = self._answer(_LOAD_SECONDS)
         except EngineFailed:
             self.close()
             raise
 
-    def round(self, runs: int) -> list[int]:
-        """Nanoseconds of each of ``runs`` calls.
+    def round(self, order: Round) -> list[int]:
+        """Nanoseconds of each of ``order.runs`` calls, or of fewer where ``order.seconds`` are over before.
 
         Raises
         ------
-        EngineFailed : a call failed, or the process ended.
+        EngineFailed : a call failed, the process ended, or it hangs.
         """
         try:
-            self._connection.send(runs)
+            self._connection.send(order)
         except OSError as error:
             raise EngineFailed("its process ended") from error
-        times: list[int] = self._answer()
+        times: list[int] = self._answer(_ROUND_SECONDS + 2 * order.seconds + order.runs * order.pause)
+        time.sleep(_REST_SECONDS)
         return times
 
     def close(self) -> None:
         """End the process."""
         self._connection.close()
-        self._process.join(_PATIENCE)
+        self._process.join(_END_SECONDS)
         if self._process.is_alive():
             self._process.terminate()
             self._process.join()
 
-    def _answer(self) -> Any:
+    def _answer(self, seconds: float) -> Any:
         try:
+            if not self._connection.poll(seconds):
+                self._process.kill()  # it would not see that the connection ends
+                raise EngineFailed(f"no answer within {seconds:.0f} seconds")
             fine, answer = self._connection.recv()
         except (EOFError, OSError) as error:
             raise EngineFailed("its process ended") from error
@@ -89,8 +115,8 @@ def serve(connection: Connection, engine: str, path: str, threads: int, shape: t
         connection.send((False, f"{type(error).__name__}: {error}"))
 
 
-def _loaded(engine: str, path: str, threads: int, shape: tuple[int, ...]) -> tuple[Any, tuple[str, str]]:
-    """A call without arguments, and the engine's precision and version."""
+def _loaded(engine: str, path: str, threads: int, shape: tuple[int, ...]) -> tuple[Any, tuple[str, str, Any]]:
+    """A call without arguments, and the engine's precision, version and output."""
     from functools import partial
     from importlib import import_module
     from importlib.metadata import PackageNotFoundError, version
@@ -103,21 +129,31 @@ def _loaded(engine: str, path: str, threads: int, shape: tuple[int, ...]) -> tup
     loaded = kind(path, threads, shape)
     x = np.random.default_rng(0).standard_normal(shape, np.float32)
     run = partial(loaded.run, loaded.prepare(x))
+    output = loaded.array(run())
+    until = time.perf_counter() + _FIRST_SECONDS
     for _ in range(_FIRST_RUNS):
-        run()
+        if time.perf_counter() < until:
+            run()
     try:
         release = version(kind.distribution)
     except PackageNotFoundError:  # run from a checkout
         release = str(import_module(kind.package).__version__)
-    return run, (loaded.precision, release)
+    return run, (loaded.precision, release, output)
 
 
-def _timed(run: Any, runs: int) -> list[int]:
+def _timed(run: Any, order: Round) -> list[int]:
     clock = time.perf_counter_ns
+    until = clock() + int(1e9 * order.seconds)
     for _ in range(_UNTIMED):
         run()
-    times = []
-    for _ in range(runs):
+        if clock() > until:
+            break
+    times: list[int] = []
+    until = clock() + int(1e9 * order.seconds)
+    while len(times) < order.runs and (clock() < until or not times):
+        if order.pause:
+            time.sleep(order.pause)
+            until += int(1e9 * order.pause)
         start = clock()
         output = run()
         times.append(clock() - start)

@@ -38,6 +38,7 @@ COMMANDS = (
     "bench",
     "profile",
     "limits",
+    "tune",
     "doctor",
 )
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -80,6 +80,12 @@ class Session(Runner[Value]):
     def program(self, *shapes: Sequence[int]) -> Program:
         """The program for inputs of these shapes."""
         return self._plan(tuple(tuple(s) for s in shapes))
+
+    def retune(self, tuned: Mapping[str, str]) -> None:
+        """Take these rows (see ``sepcore.plan.select.Choice``) from here on; what was planned before is forgotten."""
+        with self._lock:
+            self._tuned = tuned
+            self._prepared.clear()
 
     def prepared(self, *shapes: Sequence[int]) -> Prepared:
         """What runs inputs of these shapes, planned now if it was not."""
