@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from sepcore.ir.graph import Graph, GraphBuilder
 from sepcore.ir.reference import run_reference
+from sepcore.kernels.step import OUT
 from sepcore.options import SessionOptions
 from sepcore.passes import run_passes
 from sepcore.plan import lowering
@@ -238,6 +239,22 @@ def test_shuffled_channels_of_one_map_cost_nothing() -> None:
     kernels = [step.kernel for step in Session(graph, SessionOptions(num_threads=1)).program((1, 3, 6, 5)).steps]
     assert not [k for k in kernels if "gathered" in k]  # the weights' order says it all
     assert len(moves(graph, 1, 3, 6, 5)) == 1
+    check(graph, 3, 6, 5)
+
+
+def test_heads_are_copied_once_and_straight_into_the_output() -> None:
+    """SSD's: channels are anchors and classes, pixels and anchors of all levels become one axis."""
+    n = Network(stem=20)
+    pooled = n.same("max_pool2d", n.x, kernel=(2, 2), strides=(2, 2))
+    levels = []
+    for x, height, width in ((n.x, 6, 5), (pooled, 3, 2)):
+        y = n.add("reshape", [n.dense(x, 21)], 3, shape=(-1, 3, 7, height, width))
+        y = n.same("transpose", y, perm=(0, 3, 4, 1, 2))
+        levels.append(n.same("reshape", y, shape=(-1, height * width * 3, 7)))
+    graph = n.build(n.add("concat", levels, 0, axis=1))
+    steps = Session(graph, SessionOptions(num_threads=1)).program((1, 3, 6, 5)).steps
+    copies = [s for s in steps if "strided_copy" in s.kernel]
+    assert [operand.space for s in copies for word, operand in s.operands.items() if word == OUT] == ["output"] * 2
     check(graph, 3, 6, 5)
 
 

@@ -189,8 +189,10 @@ class Lowering:
             copy_channels(self, leaf, there.view(self.shape(leaf)))
 
     def new_plain(self, name: str) -> Plain:
-        """Memory for the value ``name`` in PyTorch's layout."""
-        made = Plain(self.memory(FLOAT * prod(self.shape(name))), self.shape(name))
+        """Memory for the value ``name`` in PyTorch's layout: the caller's where it is an output."""
+        wanted = name in self.graph.outputs and not self.batched
+        buffer = self._output(name, self.graph.outputs.index(name)) if wanted else None
+        made = Plain(buffer or self.memory(FLOAT * prod(self.shape(name))), self.shape(name))
         self.tensors[name] = made
         return made
 
@@ -301,17 +303,22 @@ class Lowering:
         )
 
     def write_output(self, name: str, index: int) -> None:
-        """Copy the value ``name`` into the caller's output ``index``."""
+        """Copy the value ``name`` into the caller's output ``index``, unless it was written there."""
         self._node = None
-        floats = prod(self.shape(name))
-        target = Buffer(-1, "output", FLOAT * floats, FLOAT * floats, index)
+        target = self._output(name, index)
         tensor = self.tensors.get(name)
+        if isinstance(tensor, Plain) and tensor.buffer == target:
+            return
         if isinstance(tensor, Map) and tensor.batched:
             self._batched_output = True
             self._layout_step("trim", (tensor.buffer, tensor.offset), target, tensor, self.batch)
             self._batched_output = False
         else:
             copy_channels(self, name, contiguous(target, self.shape(name)))
+
+    def _output(self, name: str, index: int) -> Buffer:
+        size = FLOAT * prod(self.shape(name))
+        return Buffer(-1, "output", size, size, index)
 
     def split(self, units: int, smallest: int = 1) -> int:
         """How many tiles to divide ``units`` of work into: two a thread, none smaller than ``smallest`` units."""

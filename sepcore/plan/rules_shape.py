@@ -67,13 +67,37 @@ def reshape(p: Lowering, node: Node) -> None:
     if isinstance(x, Map) and x.pixels == 1 and map_shape(shape) == (x.channels, 1, 1):
         p.alias(node.output, x)
         return
-    p.alias(node.output, p.view(name).reshaped(shape) or _reshaped(p.as_plain(name).view(), shape))
+    view, part = p.view(name), _part_of_concat(p, node.output)
+    reshaped = view.reshaped(shape)
+    if reshaped is None and part is not None and (there := part.reshaped(view.shape)) is not None:
+        copy(p, view, there)
+        reshaped = part
+    p.alias(node.output, reshaped or _reshaped(p.as_plain(name).view(), shape))
 
 
 def _reshaped(plain: View, shape: tuple[int, ...]) -> View:
     view = plain.reshaped(shape)
     assert view is not None  # contiguous memory has any shape
     return view
+
+
+def _part_of_concat(p: Lowering, name: str) -> View | None:
+    """Where the concat that alone reads a value puts it in PyTorch's layout."""
+    readers = p.consumers.get(name, ())
+    if len(readers) != 1 or readers[0].op != "concat" or name in p.graph.outputs:
+        return None
+    node = readers[0]
+    if map_shape(p.shape(node.output)) is not None or node.inputs.count(name) != 1:
+        return None
+    out = p.view(node.output) if node.output in p.tensors else p.new_plain(node.output).view()
+    return _parts(p, node, out)[node.inputs.index(name)]
+
+
+def _parts(p: Lowering, node: Node, out: View) -> list[View]:
+    """The part of a concat's output that each input is."""
+    axis = node.attrs["axis"]
+    sizes = [p.shape(name)[axis] for name in node.inputs]
+    return [out.part(axis, sum(sizes[:i]), size) for i, size in enumerate(sizes)]
 
 
 def transpose(p: Lowering, node: Node) -> None:
@@ -103,14 +127,12 @@ def split(p: Lowering, node: Node) -> None:
 
 
 def concat(p: Lowering, node: Node) -> None:
-    """Each input is copied into its part of the output."""
-    shape, axis, first = p.shape(node.output), node.attrs["axis"], 0
-    out = new_tensor(p, node.output, next((name for name in node.inputs if is_map(p, name)), node.inputs[0]))
-    for name in node.inputs:
-        size = p.shape(name)[axis]
-        copy(p, p.view(name), out.part(axis, first, size))
-        first += size
-    assert first == shape[axis]
+    """Each input is copied into its part of the output, unless it was written there."""
+    like = next((name for name in node.inputs if is_map(p, name)), node.inputs[0])
+    out = p.view(node.output) if node.output in p.tensors else new_tensor(p, node.output, like)
+    for name, part in zip(node.inputs, _parts(p, node, out)):
+        if p.tensors.get(name) != part:
+            copy(p, p.view(name), part)
 
 
 def channel_shuffle(p: Lowering, node: Node) -> None:
