@@ -15,9 +15,10 @@ from sepcore.compile import KernelRow, ObjectCache, Progress, keep_objects, open
 from sepcore.compile.levels import LEVELS, at_level
 from sepcore.errors import OptionError
 from sepcore.inspection import concrete
+from sepcore.ir.batching import mixed_images
 from sepcore.kernels import registry
 from sepcore.kernels.runtime import rows as runtime_rows
-from sepcore.plan import WeightStore, mixed_images, plan_at, tuned_rows
+from sepcore.plan import WeightStore, plan_at, tuned_rows
 from sepcore.plan.select import NOTHING_TUNED
 from sepcore.plan.weights import Place
 from sepcore.runtime.session import chosen_isa
@@ -127,12 +128,10 @@ def kernels_of(network: Network, isa: str, tuned: Mapping[str, str] = NOTHING_TU
     tuned : rows measured for this CPU, as :func:`sepcore.plan.plan` takes them; those chosen without are there too.
     """
     graph = network.graph
-    shapes = {value.name: (1, *concrete(value, network.preprocess.input_size)[1:]) for value in graph.inputs}
+    shapes = {value.name: concrete(value, network.preprocess.input_size) for value in graph.inputs}
     declared = graph.inputs[0].shape[0]
     batches: Sequence[int] = BATCHES
-    if isinstance(declared, int):
-        batches = (declared,)
-    elif mixed_images(graph, shapes, 2):
+    if isinstance(declared, int) or mixed_images(graph, shapes, 2):
         batches = (1,)
     threads = sorted({*THREADS, num_threads()})
     found: dict[str, None] = {}

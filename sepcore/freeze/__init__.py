@@ -27,10 +27,11 @@ from sepcore.freeze.weights import LaidOutWeights, WeightsFile
 from sepcore.freeze.wheel import write_wheel
 from sepcore.image.preprocess import Preprocess
 from sepcore.inspection import concrete
+from sepcore.ir.batching import mixed_images
 from sepcore.kernels import registry
 from sepcore.kernels.runtime import rows as runtime_rows
 from sepcore.labels import check_labels
-from sepcore.plan import Program, mixed_images, plan_at
+from sepcore.plan import Program, plan_at
 from sepcore.plan.weights import SPARE_BYTES
 from sepcore.runtime.frozen import FORMAT, MANIFEST, WEIGHTS
 from sepcore.runtime.linking import link
