@@ -17,7 +17,7 @@ from sepcore.ir.reference import run_reference
 from sepcore.kernels.step import OUT
 from sepcore.options import SessionOptions
 from sepcore.passes import run_passes
-from sepcore.plan import lowering
+from sepcore.plan import resolve
 from sepcore.runtime import context
 from sepcore.runtime.session import Session
 
@@ -345,7 +345,7 @@ def guarded_arenas(monkeypatch: pytest.MonkeyPatch) -> None:
         ends[:] = [0]
         return array, array.ctypes.data
 
-    monkeypatch.setattr(lowering, "lay_out", lay_out)
+    monkeypatch.setattr(resolve, "lay_out", lay_out)
     monkeypatch.setattr(context, "anonymous_memory", memory)
 
 

@@ -26,9 +26,9 @@ from sepcore.kernels.elementwise import layout
 from sepcore.kernels.spec import KernelSpec
 from sepcore.plan.bands import fuse_bands
 from sepcore.plan.drafts import Buffer, Draft
-from sepcore.plan.memory import Lifetime, lay_out
 from sepcore.plan.places import Places
-from sepcore.plan.program import Operand, Step
+from sepcore.plan.program import Step
+from sepcore.plan.resolve import arenas, resolved
 from sepcore.plan.select import Choice, Parameters
 from sepcore.plan.strided import copy, copy_channels
 from sepcore.plan.tensors import FLOAT, Map, Plain, Tensor, View, contiguous, map_shape
@@ -392,48 +392,12 @@ class Lowering:
         images = fuse_bands(images, self.workers, self.isa.name, self._tuned)
         self.scratch_bytes = max([self.scratch_bytes, *(d.scratch for d in images)])
         drafts = images + [d for d in self._drafts if d.batched]
-        offsets, sizes = self._arenas(drafts)
+        offsets, sizes = arenas(drafts)
         image_steps: list[Step] = []
         batch_steps: list[Step] = []
         for draft in drafts:
-            resolved = self._resolve(draft, offsets, key)
-            (batch_steps if draft.batched else image_steps).append(resolved)
+            (batch_steps if draft.batched else image_steps).append(resolved(draft, offsets, self.weights, key))
         return tuple(image_steps), tuple(batch_steps), sizes["private"], sizes["shared"]
-
-    def _arenas(self, drafts: list[Draft]) -> tuple[dict[int, int], dict[str, int]]:
-        offsets: dict[int, int] = {}
-        sizes: dict[str, int] = {}
-        for space in ("private", "shared"):
-            lives: dict[int, Lifetime] = {}
-            for i, draft in enumerate(drafts):
-                for buffer, _ in draft.operands.values():
-                    if buffer.space != space:
-                        continue
-                    # Shared memory is filled image by image, so all of it is alive from the first step on.
-                    first = 0 if space == "shared" and not draft.batched else i
-                    life = lives.get(buffer.id, Lifetime(buffer.size, first, i))
-                    lives[buffer.id] = life._replace(first=min(life.first, first), last=max(life.last, i))
-            at, sizes[space] = lay_out(list(lives.values()))
-            offsets.update(zip(lives, at))
-        return offsets, sizes
-
-    def _resolve(self, draft: Draft, offsets: Mapping[int, int], zeros: Hashable) -> Step:
-        operands: dict[int, Operand] = {}
-        for word, (buffer, offset) in draft.operands.items():
-            base = offsets.get(buffer.id, 0) if buffer.id >= 0 else 0
-            if buffer.space == "weights":
-                operands[word] = self._weights_operand(buffer.key, offset)
-                continue
-            image_bytes = 0 if draft.batched and buffer.space == "shared" else buffer.image_bytes
-            operands[word] = Operand(buffer.space, base + offset, buffer.index, image_bytes)
-        for word, key in draft.weights.items():
-            operands[word] = self._weights_operand(zeros if key == "zeros" else key)
-        chain = tuple(tuple(self._resolve(row, offsets, zeros) for row in run) for run in draft.chain)
-        return Step(draft.kernel.name, draft.tiles, draft.words, operands, draft.node, draft.macs, chain, draft.choice)
-
-    def _weights_operand(self, key: Hashable, offset: int = 0) -> Operand:
-        region, first = self.weights.place(key)
-        return Operand("weights", first + offset, region)
 
 
 def _place(tensor: Map | tuple[Buffer, int]) -> tuple[Buffer, int]:
