@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -11,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -58,11 +60,13 @@ class Site:
             "TOY_BUILD_LOG": str(self.log),
         }
 
-    def start(self, rows: list[str], **changes: str | None) -> subprocess.Popen[str]:
+    def start(
+        self, rows: list[str], before: Callable[[], None] | None = None, **changes: str | None
+    ) -> subprocess.Popen[str]:
         environment = {k: v for k, v in {**self.environment, **changes}.items() if v is not None}
         return subprocess.Popen(
             [sys.executable, "-c", SCRIPT, LEVEL, *rows],
-            cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=before,
         )  # fmt: skip
 
     def run(self, rows: list[str], **changes: str | None) -> tuple[str, str]:
@@ -119,8 +123,8 @@ def test_settings_of_numba_change_nothing(site: Site) -> None:
 
 
 def test_many_processes_build_each_kernel_once(site: Site) -> None:
-    started = [site.start(names(4)[: 2 + i % 3]) for i in range(6)]
-    assert [finished(process) for process in started] == [("no compiler", "")] * 6
+    started = [site.start(names(4)[: 2 + i % 3]) for i in range(16)]
+    assert [finished(process) for process in started] == [("no compiler", "")] * 16
     assert site.built() == names(4)
     assert site.cache.damaged() == []
 
@@ -134,6 +138,27 @@ def test_killed_at_any_moment_leaves_nothing_wrong(site: Site) -> None:
         process.communicate()
         assert site.cache.damaged() == []
     assert site.run(names(4)) == ("no compiler", "")
+
+
+def test_writer_killed_fifty_times_never_leaves_a_damaged_object(here: Site) -> None:
+    """A child keeps objects as fast as it can, new ones and old ones anew, until it is killed in the middle of that."""
+    chance = random.Random(4)
+    kept = {hashlib.sha256(bytes([i])).hexdigest(): bytes([i]) * 50_000 for i in range(40)}
+    whole = 0
+    for _ in range(50):
+        child = os.fork()
+        if child == 0:
+            while True:
+                for key, code in kept.items():
+                    here.cache.put(key, code)
+        time.sleep(chance.uniform(0.0, 0.03))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        assert here.cache.damaged() == []
+        found = {key: here.cache.get(key) for key in kept}
+        assert all(code in (None, kept[key]) for key, code in found.items())
+        whole += sum(code is not None for code in found.values())
+    assert whole > 0
 
 
 def test_damaged_files_are_built_again(site: Site) -> None:
@@ -212,6 +237,17 @@ def test_home_that_cannot_be_written_warns_once(site: Site) -> None:
     out, errors = site.run(names(1), SEPCORE_CACHE_DIR=None)
     assert out == "no compiler"
     assert errors.count("RuntimeWarning") == 1 and "compiled kernels are kept in memory only" in errors
+
+
+def test_full_disk_warns_once_and_runs(site: Site) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+
+    process = site.start(names(2), before=limit, TOY_BUILD_LOG="")
+    out, errors = finished(process)
+    assert out == "no compiler"
+    assert errors.count("RuntimeWarning") == 1 and "compiled kernels are kept in memory only" in errors
+    assert "File too large" in errors and site.cache.entries() == []
 
 
 @pytest.fixture

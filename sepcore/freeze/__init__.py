@@ -31,8 +31,8 @@ from sepcore.ir.batching import mixed_images
 from sepcore.kernels import registry
 from sepcore.kernels.runtime import rows as runtime_rows
 from sepcore.labels import check_labels
-from sepcore.plan import Program, plan_at
-from sepcore.plan.weights import SPARE_BYTES
+from sepcore.plan import Program, mixed_images, plan_at
+from sepcore.plan.pages import SPARE_BYTES
 from sepcore.runtime.frozen import FORMAT, MANIFEST, WEIGHTS
 from sepcore.runtime.linking import link
 

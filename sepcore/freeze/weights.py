@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepcore.plan.memory import aligned
+from sepcore.plan.pages import aligned
 from sepcore.plan.weights import Place, WeightStore
 from sepcore.runtime.frozen import COPY_WORDS, repack
 

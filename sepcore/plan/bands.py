@@ -19,7 +19,7 @@ from sepcore.kernels.conv import stem as stem_rows
 from sepcore.kernels.depthwise import rows as depthwise_rows
 from sepcore.kernels.pointwise import rows as pointwise_rows
 from sepcore.plan.drafts import Buffer, Draft
-from sepcore.plan.memory import aligned
+from sepcore.plan.pages import aligned
 from sepcore.plan.select import Choice
 
 _LEAST_BYTES = 700 << 10

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-ALIGNMENT = 64
+from sepcore.plan.pages import aligned
+
 _GAP = 64  # one line between neighbours keeps equal-sized maps off the same cache sets
 
 
@@ -15,11 +16,6 @@ class Lifetime(NamedTuple):
     size: int
     first: int
     last: int
-
-
-def aligned(size: int) -> int:
-    """``size`` rounded up to the alignment."""
-    return -(-size // ALIGNMENT) * ALIGNMENT
 
 
 def lay_out(lifetimes: Sequence[Lifetime]) -> tuple[list[int], int]:

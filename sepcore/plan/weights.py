@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import mmap
 import threading
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from sepcore.plan.memory import aligned
+from sepcore.plan.pages import SPARE_BYTES, aligned, anonymous_memory
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-SPARE_BYTES = 4096
-"""Behind each region: kernels prefetch past a panel's end, never load, but vector loads of a tail stay inside."""
-_HUGE_PAGE = 2 << 20
 
 
 class Place(NamedTuple):
@@ -31,20 +26,6 @@ class Region(NamedTuple):
 
     address: int
     content: NDArray[np.uint8]
-
-
-def anonymous_memory(size: int) -> tuple[NDArray[np.uint8], int]:
-    """Zeroed memory of ``size`` bytes on huge pages where the system gives them, and its address (64-byte aligned)."""
-    huge = size >= _HUGE_PAGE
-    total = aligned(size) + (_HUGE_PAGE if huge else 64)
-    block = mmap.mmap(-1, total)
-    array = np.frombuffer(block, np.uint8)
-    address = array.ctypes.data
-    if huge:
-        if hasattr(mmap, "MADV_HUGEPAGE"):
-            block.madvise(mmap.MADV_HUGEPAGE)
-        address = -(-address // _HUGE_PAGE) * _HUGE_PAGE
-    return array, address
 
 
 class WeightStore:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from sepcore.plan.weights import anonymous_memory
+from sepcore.plan.pages import anonymous_memory
 from sepcore.runtime.linked import INPUT, Linked
 
 

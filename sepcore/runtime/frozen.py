@@ -21,7 +21,7 @@ import numpy as np
 from sepcore.compile.code import Code, place
 from sepcore.errors import CpuError, FormatError, InputError, OptionError
 from sepcore.kernels import isa as isas
-from sepcore.plan.weights import SPARE_BYTES, anonymous_memory
+from sepcore.plan.pages import SPARE_BYTES, anonymous_memory
 from sepcore.runtime.inputs import check_shape
 from sepcore.runtime.linked import Linked, from_bytes
 from sepcore.runtime.pool import shared_pool

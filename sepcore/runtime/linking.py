@@ -12,7 +12,7 @@ import numpy as np
 from sepcore.kernels import chain
 from sepcore.kernels import step as words
 from sepcore.kernels.runtime import layout, walk
-from sepcore.plan.memory import aligned
+from sepcore.plan.pages import aligned
 from sepcore.plan.program import Operand, Program, Step
 from sepcore.runtime.linked import ARENA, FIRST_REGION, INPUT, OUTPUT, TABLE, Linked
 from sepcore.runtime.pool import WALK_IMAGES
