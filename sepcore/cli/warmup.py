@@ -20,7 +20,7 @@ _AS_INFER = ("arch", "activation", "leaky_slope", "padding", "bn_eps", "input_si
 )
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
 @click.option(
-    "--all", "all_kernels", is_flag=True, help="Compile every kernel there is: a minute or two per CPU level."
+    "--all", "all_kernels", is_flag=True, help="Compile every kernel there is, for any model and input size."
 )
 @click.option(
     "--cpu", "cpus", type=click.Choice(CPUS), multiple=True, help="CPU level, may be repeated.  [default: this CPU's]"
