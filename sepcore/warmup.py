@@ -15,10 +15,9 @@ from sepcore.compile import KernelRow, ObjectCache, Progress, keep_objects, open
 from sepcore.compile.levels import LEVELS, at_level
 from sepcore.errors import OptionError
 from sepcore.inspection import concrete
-from sepcore.ir.batching import mixed_images
 from sepcore.kernels import registry
 from sepcore.kernels.runtime import rows as runtime_rows
-from sepcore.plan import WeightStore, plan_at, tuned_rows
+from sepcore.plan import WeightStore, for_one_image, plan_at, tuned_rows
 from sepcore.plan.select import NOTHING_TUNED
 from sepcore.plan.weights import Place
 from sepcore.runtime.session import chosen_isa
@@ -128,11 +127,9 @@ def kernels_of(network: Network, isa: str, tuned: Mapping[str, str] = NOTHING_TU
     tuned : rows measured for this CPU, as :func:`sepcore.plan.plan` takes them; those chosen without are there too.
     """
     graph = network.graph
-    shapes = {value.name: concrete(value, network.preprocess.input_size) for value in graph.inputs}
-    declared = graph.inputs[0].shape[0]
-    batches: Sequence[int] = BATCHES
-    if isinstance(declared, int) or mixed_images(graph, shapes, 2):
-        batches = (1,)
+    size = network.preprocess.input_size
+    shapes, repeated = for_one_image(graph, {value.name: concrete(value, size) for value in graph.inputs})
+    batches: Sequence[int] = BATCHES if repeated else (1,)
     threads = sorted({*THREADS, num_threads()})
     found: dict[str, None] = {}
     for rows in (NOTHING_TUNED, tuned) if tuned else (NOTHING_TUNED,):

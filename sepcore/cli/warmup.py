@@ -19,9 +19,7 @@ _AS_INFER = ("arch", "activation", "leaky_slope", "padding", "bn_eps", "input_si
     epilog="Exit codes: 0 all kept, 1 a file cannot be read or written, 2 wrong usage, 3 bad model, 130 interrupted.",
 )
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
-@click.option(
-    "--all", "all_kernels", is_flag=True, help="Compile every kernel there is, for any model and input size."
-)
+@click.option("--all", "all_kernels", is_flag=True, help="Compile every kernel there is, for any model and input size.")
 @click.option(
     "--cpu", "cpus", type=click.Choice(CPUS), multiple=True, help="CPU level, may be repeated.  [default: this CPU's]"
 )

@@ -27,11 +27,10 @@ from sepcore.freeze.weights import LaidOutWeights, WeightsFile
 from sepcore.freeze.wheel import write_wheel
 from sepcore.image.preprocess import Preprocess
 from sepcore.inspection import concrete
-from sepcore.ir.batching import mixed_images
 from sepcore.kernels import registry
 from sepcore.kernels.runtime import rows as runtime_rows
 from sepcore.labels import check_labels
-from sepcore.plan import Program, mixed_images, plan_at
+from sepcore.plan import Program, for_one_image, plan_at
 from sepcore.plan.pages import SPARE_BYTES
 from sepcore.runtime.frozen import FORMAT, MANIFEST, WEIGHTS
 from sepcore.runtime.linking import link
@@ -137,14 +136,15 @@ def _contents(
     from sepcore import __version__
 
     writer = f"sepcore {__version__}"
-    shapes = {v.name: (1, *concrete(v, network.preprocess.input_size)[1:]) for v in network.graph.inputs}
+    graph, size = network.graph, network.preprocess.input_size
+    shapes, repeated = for_one_image(graph, {value.name: concrete(value, size) for value in graph.inputs})
     files: dict[str, bytes] = {}
     stores: list[LaidOutWeights] = []
     entries = []
     for level in levels:
         store = LaidOutWeights()
         programs = [
-            plan_at(network.graph, shapes, isa=at_level(level).name, batch=1, threads=threads, weights=store)
+            plan_at(graph, shapes, isa=at_level(level).name, batch=1, threads=threads, weights=store)
             for threads in THREADS
         ]
         entries.append(_level(level, programs, files, cache_dir, progress))
@@ -154,14 +154,15 @@ def _contents(
         entry["copies"], entry["weight_bytes"] = f"{entry['isa']}.copies", store.bytes
         files[entry["copies"]] = weights.copies(store).tobytes()
     files[WEIGHTS] = weights.content().tobytes() + bytes(SPARE_BYTES)
-    inputs, outputs = _described(network, shapes, programs[0])
+    program = programs[0]
     manifest = {
         "format": FORMAT,
         "writer": writer,
         "name": network.arch,
         "family": network.family,
-        "inputs": inputs,
-        "outputs": outputs,
+        "repeated": repeated,
+        "inputs": [[spec.name, _taken(spec.shape, repeated)] for spec in program.inputs],
+        "outputs": [[spec.name, _taken(spec.shape, repeated)] for spec in program.outputs],
         "labels": None if network.labels is None else list(network.labels),
         "preprocess": asdict(network.preprocess),
         "levels": entries,
@@ -206,18 +207,9 @@ def _level(
     }
 
 
-def _described(
-    network: Network, shapes: Mapping[str, tuple[int, ...]], program: Program
-) -> tuple[list[list[Any]], list[list[Any]]]:
-    """Names and shapes of inputs and outputs, the first length as the frozen network takes and gives it."""
-    declared = network.graph.inputs[0].shape[0]
-    images: int | str = declared if isinstance(declared, int) else "n"
-    if images == "n" and mixed_images(network.graph, shapes, 2):
-        images = 1
-    inputs = [[value.name, [images, *shapes[value.name][1:]]] for value in network.graph.inputs]
-    many = images == "n" or images > 1  # type: ignore[operator]
-    outputs = [[spec.name, [images, *spec.shape[1:]] if many else list(spec.shape)] for spec in program.outputs]
-    return inputs, outputs
+def _taken(shape: Sequence[int], repeated: bool) -> list[int | str]:
+    """The shape that the frozen network takes or gives, where one run of its program has ``shape``."""
+    return ["n", *shape[1:]] if repeated else list(shape)
 
 
 @contextmanager

@@ -44,3 +44,17 @@ def plan_at(
     if batch > 1 and (problems := mixed_images(graph, shapes, batch)):
         raise UnsupportedModelError(f"{graph.name}: {batch} images in one call", problems)
     return plan(specialised, values, isa=isa, batch=batch, threads=threads, weights=weights, tuned=tuned)
+
+
+def for_one_image(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, tuple[int, ...]], bool]:
+    """The shapes that one run of a program is planned for, and whether a call may repeat it for any number of images.
+
+    Parameters
+    ----------
+    graph : after all passes.
+    shapes : of each input; where first lengths are left open, they are taken to be 1.
+    """
+    if not graph.inputs or not all(value.shape and isinstance(value.shape[0], str) for value in graph.inputs):
+        return dict(shapes), False
+    one = {name: (1, *shape[1:]) for name, shape in shapes.items()}
+    return one, not mixed_images(graph, one, 2)

@@ -83,6 +83,7 @@ class Frozen(Runner[FrozenTensor]):
         self.name: str = manifest["name"]
         self.inputs = tuple(FrozenTensor(name, tuple(shape)) for name, shape in manifest["inputs"])
         self.outputs = tuple(FrozenTensor(name, tuple(shape)) for name, shape in manifest["outputs"])
+        self._repeated: bool = manifest["repeated"]
         self.labels: list[str] | None = manifest["labels"]
         self.preprocess: dict[str, Any] = manifest["preprocess"]
         level = _best(self.name, manifest["levels"])
@@ -101,12 +102,12 @@ class Frozen(Runner[FrozenTensor]):
     def _run(self, arrays: list[Array]) -> list[Array]:
         for spec, array in zip(self.inputs, arrays):
             check_shape(spec.name, spec.shape, array.shape)
-        images = {array.shape[0] for array in arrays}
+        images = {array.shape[0] for array in arrays} if self._repeated else {1}
         if len(images) != 1:
             raise InputError(f"inputs: expected one batch size, found {', '.join(map(str, sorted(images)))}")
         (count,) = images
         one = self._prepared.output_shapes
-        outputs = [np.empty((count * shape[0], *shape[1:]) if shape else (), np.float32) for shape in one]
+        outputs = [np.empty((count, *shape[1:]) if self._repeated else shape, np.float32) for shape in one]
         # The program is for one image: what a batch shares are the threads, image by image.
         for i in range(count):
             self._prepared.run(
