@@ -12,8 +12,9 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -90,17 +91,30 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class Computed:
+    """What another runtime makes of an input: outputs in order, and values inside by the names they have there."""
+
+    outputs: Sequence[Array]
+    layers: Mapping[str, Array]
+
+
+Reference = Callable[[Opened, Sequence[Array]], Computed]
+"""Runs the network of a file somewhere else."""
+
+
+@dataclass(frozen=True)
 class _Layer:
     """A value that a node of a fused graph makes; two of the same ``key`` may be compared."""
 
     node: Node
     name: str
+    size: int
     key: Hashable
 
 
 def verify_file(
     file: str | os.PathLike[str],
-    against: str | os.PathLike[str] | None = None,
+    against: str | os.PathLike[str] | Reference | None = None,
     *,
     tolerance: float = TOLERANCE,
     input_size: int | None = None,
@@ -112,7 +126,8 @@ def verify_file(
     ----------
     file : a model file, or the name of a model.
     against : another file of the same network, which the reference interpreter runs on the same input; or an .npz file
-        with an ``input`` (or ``x``) and its ``logits`` (or ``output``); None for ``file`` itself.
+        with an ``input`` (or ``x``) and its ``logits`` (or ``output``); or what runs ``file`` in another runtime, as
+        :func:`sepcore.export.in_torch` gives it; None for ``file`` itself.
     tolerance : of ``relative`` in :class:`Difference`.
     input_size : side of the input map; default: the network's own.
     overrides : as :func:`sepcore.load` takes them; for ``against`` too where it is a state dict.
@@ -124,14 +139,16 @@ def verify_file(
     Also what :func:`sepcore.load` raises for a file that cannot be read or run.
     """
     opened = open_network(file, input_size=input_size, **overrides)
-    if against is not None and _is_npz(against):
+    if isinstance(against, (str, os.PathLike)) and _is_npz(against):
         return _against_arrays(opened, against, tolerance)
+    rng = np.random.default_rng(_SEED)
+    arrays = [rng.standard_normal(shape).astype(np.float32) for shape in opened.shapes.values()]
+    if callable(against):
+        return _against_computed(opened, against(opened, arrays), arrays, tolerance)
     other = opened
     if against is not None:
         described = overrides if _is_state_dict(against) else {}
         other = _for_shapes(open_network(against, **described), opened)
-    rng = np.random.default_rng(_SEED)
-    arrays = [rng.standard_normal(shape).astype(np.float32) for shape in opened.shapes.values()]
     return _against_graph(opened, other, arrays, tolerance)
 
 
@@ -168,6 +185,29 @@ def _against_graph(opened: Opened, other: Opened, arrays: Sequence[Array], toler
     return Verdict(tolerance, layers, compared, unmatched)
 
 
+def _against_computed(opened: Opened, expected: Computed, arrays: Sequence[Array], tolerance: float) -> Verdict:
+    outputs = _called(opened, arrays)
+    if len(outputs) != len(expected.outputs):
+        raise OptionError(f"{opened.path}: outputs: expected {len(expected.outputs)}, found {len(outputs)}")
+    graph = fused(opened)
+    known, unmatched = [], []
+    for layer in _layers(graph):
+        # A family names its values after the modules that make them, with a suffix.
+        name = layer.name.removesuffix(":out")
+        size = expected.layers[name].size if name in expected.layers else None
+        known.append((layer, name)) if size == layer.size else unmatched.append(layer.node.name)
+    found = _layer_values(graph, [layer.name for layer, _ in known], arrays)
+    layers = tuple(
+        difference(layer.node.name, name, layer.node.op, array, expected.layers[name].reshape(array.shape))
+        for (layer, name), array in zip(known, found.values())
+    )
+    compared = tuple(
+        difference(name, name, "", array, wanted)
+        for name, array, wanted in zip(opened.network.graph.outputs, outputs, expected.outputs)
+    )
+    return Verdict(tolerance, layers, compared, tuple(unmatched))
+
+
 def _compared_layers(
     graph: Graph, reference: Graph, arrays: Sequence[Array]
 ) -> tuple[tuple[Difference, ...], tuple[str, ...]]:
@@ -201,14 +241,14 @@ def _layer_values(graph: Graph, names: Sequence[str], arrays: Sequence[Array]) -
 def _layers(graph: Graph) -> list[_Layer]:
     values = infer_shapes(graph, {})
     float32 = np.dtype(np.float32)
-    return [
-        _Layer(
-            node, name, (node.op, values[name].shape, node.attrs.get("activation") is None, _has_residual(node), index)
-        )
-        for node in graph.nodes
-        for index, name in enumerate(node.outputs)
-        if values[name].dtype == float32
-    ]
+    found = []
+    for node in graph.nodes:
+        for index, name in enumerate(node.outputs):
+            shape = tuple(map(int, values[name].shape))
+            key = (node.op, shape, node.attrs.get("activation") is None, _has_residual(node), index)
+            if values[name].dtype == float32:
+                found.append(_Layer(node, name, prod(shape), key))
+    return found
 
 
 def _has_residual(node: Node) -> bool:

@@ -23,24 +23,41 @@ _AS_INFER = ("arch", "activation", "leaky_slope", "padding", "bn_eps", "input_si
 @click.argument("file")
 @click.option("--against", metavar="OTHER", help="A model file of the same network, or input and logits as .npz.")
 @click.option(
+    "--torch",
+    "factory",
+    is_flag=False,
+    flag_value="",
+    metavar="[MODULE:FUNCTION]",
+    help="Compare with PyTorch: a .pt2 file's own program, torchvision's or timm's network of a state dict's name, or "
+    "the module that a function of yours returns.",
+)
+@click.option(
     "--tolerance",
     type=click.FloatRange(min=0),
     default=1e-4,
     show_default=True,
     help="Difference allowed, in standard deviations of an output, or of the largest value of a layer.",
 )
-def verify(file: str, against: str | None, tolerance: float, **overrides: Any) -> None:
+def verify(file: str, against: str | None, factory: str | None, tolerance: float, **overrides: Any) -> None:
     """Run FILE and compare its numbers, layer by layer, with what they should be.
 
     FILE runs on the kernels. What it should give comes from OTHER, run by the slow reference interpreter on the same
-    input, or from the arrays of an .npz file ('input' or 'x', 'logits' or 'output'). Without --against the interpreter
-    runs FILE itself. Options that describe FILE describe OTHER too, where that is a state dict.
+    input, or from the arrays of an .npz file ('input' or 'x', 'logits' or 'output'); with --torch, which comes after
+    FILE, from PyTorch. Otherwise the interpreter runs FILE itself. Options that describe FILE describe OTHER too, where
+    that is a state dict.
     """
     from sepcore.verification import verify_file
 
+    reference: Any = against
+    if factory is not None:
+        if against is not None:
+            raise click.UsageError("--torch and --against say two things to compare with; give one")
+        from sepcore.export import in_torch
+
+        reference = in_torch(factory)
     chosen = {name: value for name, value in overrides.items() if value is not None}
     try:
-        verdict = verify_file(file, against, tolerance=tolerance, **chosen)
+        verdict = verify_file(file, reference, tolerance=tolerance, **chosen)
     except OSError as error:
         complain(str(error))
         click.get_current_context().exit(EXIT_MODEL)

@@ -204,7 +204,7 @@ class Network:
         return Head(x.value, x.channels)
 
     def build(self, head: Head) -> Graph:
-        """The finished graph, all of the state dict's tensors in it.
+        """The finished graph, all of the state dict's tensors in it, with one output called "output".
 
         Raises
         ------
@@ -212,4 +212,11 @@ class Network:
             A tensor is left over.
         """
         self.weights.expect_all_taken()
-        return self._builder.build([head.value])
+        graph = self._builder.build([head.value])
+        names = {head.value: self._builder.unique("output")}
+
+        def renamed(values: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(names.get(value, value) for value in values)
+
+        nodes = (node.with_(inputs=renamed(node.inputs), outputs=renamed(node.outputs)) for node in graph.nodes)
+        return graph.with_(outputs=renamed(graph.outputs), nodes=tuple(nodes))
