@@ -32,15 +32,16 @@ def new_tensor(p: Lowering, name: str, like: str) -> View:
     if size is not None and is_map(p, like) and (size[0] > 1 or size[1:] == (1, 1)):
         return p.new_map(name).view(shape)
     x = p.tensors.get(like)
-    if isinstance(x, View) and x.shape == shape and _is_gathered(x):
+    if isinstance(x, View) and x.shape == shape and _is_gathered(x, p.isa.lanes):
         return _in_order_of(p, name, x)
     return p.new_plain(name).view()
 
 
-def _is_gathered(x: View) -> bool:
-    """Whether the innermost axis is not dense, and another one is."""
-    strides = [stride for length, stride in zip(x.shape, x.strides) if length > 1]
-    return bool(strides) and strides[-1] not in (0, FLOAT) and FLOAT in strides
+def _is_gathered(x: View, lanes: int) -> bool:
+    """Whether the innermost axis is not dense, and another one is, which fills a vector."""
+    axes = [(length, stride) for length, stride in zip(x.shape, x.strides) if length > 1]
+    dense = any(stride == FLOAT and length >= lanes for length, stride in axes)
+    return dense and axes[-1][1] not in (0, FLOAT)
 
 
 def _in_order_of(p: Lowering, name: str, x: View) -> View:
