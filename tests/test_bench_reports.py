@@ -11,14 +11,17 @@ from click.testing import CliRunner
 
 import sepcore
 from sepcore.bench.compare import Comparison, Entry, Skipped
-from sepcore.bench.limits import Bandwidth, Limits
+from sepcore.bench.limits import Bandwidth, Limits, cache_sizes
 from sepcore.bench.measure import Times
 from sepcore.bench.profile import Layer, Profile, input_shapes, profile_model, program_calls
 from sepcore.bench.report import comparisons_text, limits_text, markdown_table, profile_text, text_table
+from sepcore.bench.roofline import Bound
 from sepcore.cli.bench import bench
 from sepcore.cli.limits import limits
 from sepcore.cli.profile import profile
 from sepcore.errors import InputError, OptionError
+
+LIMITS = Limits("avx2", 100.0, tuple(Bandwidth(level, 1, 50.0) for level in (*cache_sizes(), "memory")))
 
 PROFILE = Profile(
     "net.pth",
@@ -26,11 +29,11 @@ PROFILE = Profile(
     2,
     ((1, 3, 8, 8),),
     (
-        Layer("conv.0", "f32_pointwise_4x16__avx2", 6, 5_000_000, 100_000),
-        Layer("conv.1+conv.2", "chain__avx2: f32_a__avx2, f32_b__avx2", 2, 0, 300_000),
+        Layer("conv.0", "f32_pointwise_4x16__avx2", 6, 5_000_000, 100_000, 2_000_000, Bound(80_000, "multiply-adds")),
+        Layer("conv.1+conv.2", "chain__avx2: f32_a__avx2, f32_b__avx2", 2, 0, 300_000, 1_500_000, Bound(30_000, "L2")),
     ),
     250_000,
-    100.0,
+    Limits("avx2", 100.0, (Bandwidth("L1", 1 << 14, 200.0), Bandwidth("memory", 1 << 27, 20.0))),
 )
 
 COMPARISON = Comparison(
@@ -49,7 +52,7 @@ COMPARISON = Comparison(
 def test_profile_holds_every_step_of_the_program_with_its_time() -> None:
     model = sepcore.load("digits", num_threads=1)
     steps = model.program((1, 3, 32, 32)).steps
-    found = profile_model(model, "digits", None, 3, 100.0)
+    found = profile_model(model, "digits", None, 3, LIMITS)
     assert [(layer.name, layer.macs, layer.tiles) for layer in found.layers] == [
         (s.node, s.macs, s.tiles) for s in steps
     ]
@@ -70,18 +73,44 @@ def test_profile_runs_the_steps_it_times() -> None:
 def test_profile_of_another_size() -> None:
     model = sepcore.load("digits", num_threads=1)
     assert input_shapes(model, 5, 48) == ((5, 3, 48, 48),)
-    assert profile_model(model, "digits", 48, 1, 1.0).shapes == ((1, 3, 48, 48),)
+    assert profile_model(model, "digits", 48, 1, LIMITS).shapes == ((1, 3, 48, 48),)
     with pytest.raises(InputError):
         model.program((1, 4, 32, 32))
 
 
 def test_profile_table() -> None:
     lines = profile_text(PROFILE, "table").splitlines()
-    assert "net.pth, 1x3x8x8, avx2, 2 threads; peak 200 GFLOP/s" in lines[0]
+    assert "net.pth, 1x3x8x8, avx2, 2 threads; 20.0 % of the peak of 200 GFLOP/s" in lines[0]
     # 10 MFLOP in 0.1 ms: 100 GFLOP/s, half of what two threads could do; a quarter of the layers' time.
-    assert lines[3].split() == ["conv.0", "pointwise_4x16", "100.0", "25.0", "%", "5.00", "100.0", "50.0", "%"]
-    assert lines[4].split() == ["conv.1+conv.2", "chain:", "a,", "b", "300.0", "75.0", "%", "0.00", "0.0", "0.0", "%"]
-    assert lines[5].split() == ["all", "in", "one", "call", "250.0", "5.00", "40.0", "20.0", "%"]
+    assert lines[3].split() == [
+        "conv.0",
+        "pointwise_4x16",
+        "100.0",
+        "25.0",
+        "%",
+        "5.00",
+        "100.0",
+        "20.0",
+        "80.0",
+        "%",
+        "multiply-adds",
+    ]
+    assert lines[4].split() == [
+        "conv.1+conv.2",
+        "chain:",
+        "a,",
+        "b",
+        "300.0",
+        "75.0",
+        "%",
+        "0.00",
+        "0.0",
+        "5.0",
+        "10.0",
+        "%",
+        "L2",
+    ]
+    assert lines[5].split() == ["all", "in", "one", "call", "250.0", "5.00", "40.0", "14.0", "44.0", "%"]
 
 
 def test_profile_json() -> None:
@@ -93,8 +122,12 @@ def test_profile_json() -> None:
         "tiles": 6,
         "macs": 5_000_000,
         "nanoseconds": 100_000,
+        "bytes": 2_000_000,
+        "bound": {"nanoseconds": 80_000, "by": "multiply-adds"},
         "gflops": 100.0,
+        "gigabytes_per_second": 20.0,
         "peak_share": 0.5,
+        "limit_share": 0.8,
     }
 
 
@@ -104,7 +137,8 @@ def test_profile_trace_puts_layers_behind_each_other() -> None:
         ("conv.0", "X", 0.0, 100.0),
         ("conv.1+conv.2", "X", 100.0, 300.0),
     ]
-    assert events[0]["args"]["peak_share"] == 0.5
+    assert events[0]["args"]["limit_share"] == 0.8
+    assert events[1]["args"]["bound_by"] == "L2"
 
 
 def test_limits_formats() -> None:

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepcore.api import Model
+from sepcore.bench.limits import Limits, cache_sizes
 from sepcore.bench.measure import time_sequence
+from sepcore.bench.roofline import Bound, Roofline
 from sepcore.kernels import isa as isas
 from sepcore.kernels import step
 from sepcore.kernels.runtime import layout
@@ -31,6 +33,8 @@ class Layer:
     kernel : registry name; for a chain the kernels of its rows, each once, behind it.
     macs : multiply-adds.
     nanoseconds : median, with what one call of the pool costs, some hundred nanoseconds to microseconds.
+    bytes : of the maps that it reads and writes and of its weights, each once.
+    bound : the least time it can take, and what takes it.
     """
 
     name: str
@@ -38,6 +42,17 @@ class Layer:
     tiles: int
     macs: int
     nanoseconds: int
+    bytes: int
+    bound: Bound
+
+    @property
+    def gigabytes_per_second(self) -> float:
+        return self.bytes / max(1, self.nanoseconds)
+
+    @property
+    def limit_share(self) -> float:
+        """How near to its limit it is: the least time it can take over the time it takes."""
+        return self.bound.nanoseconds / max(1, self.nanoseconds)
 
     @property
     def gflops(self) -> float:
@@ -52,7 +67,7 @@ class Profile:
     Attributes
     ----------
     whole_nanoseconds : median of one call that runs all steps.
-    fma_gflops : the measured peak of one thread.
+    limits : of one thread.
     """
 
     model: str
@@ -61,12 +76,12 @@ class Profile:
     shapes: tuple[tuple[int, ...], ...]
     layers: tuple[Layer, ...]
     whole_nanoseconds: int
-    fma_gflops: float
+    limits: Limits
 
     @property
     def peak(self) -> float:
         """GFLOP/s that all threads together could reach."""
-        return self.fma_gflops * self.threads
+        return self.limits.fma_gflops * self.threads
 
 
 @dataclass(frozen=True)
@@ -86,13 +101,13 @@ class Calls:
     memory: object = field(repr=False)
 
 
-def profile_model(model: Model, name: str, input_size: int | None, passes: int, fma_gflops: float) -> Profile:
+def profile_model(model: Model, name: str, input_size: int | None, passes: int, limits: Limits) -> Profile:
     """Time every step for one image, in passes over all of them so that each finds the caches as in a real run.
 
     Parameters
     ----------
     input_size : side of square inputs, where the network takes any; default: the model's own size.
-    fma_gflops : the peak of one thread, see ``sepcore.bench.limits``.
+    limits : of one thread, with the bandwidths of all levels.
 
     Raises
     ------
@@ -102,10 +117,12 @@ def profile_model(model: Model, name: str, input_size: int | None, passes: int, 
     calls = program_calls(model, shapes)
     whole_time, *times = time_sequence([calls.whole, *calls.steps], passes)
     program = calls.program
+    roofline = Roofline(program, limits, cache_sizes())
     layers = tuple(
-        Layer(s.node, _kernels(s), s.tiles, s.macs, time) for s, time in zip(program.steps, times, strict=True)
+        Layer(s.node, _kernels(s), s.tiles, s.macs, time, s.map_bytes + s.weight_bytes, roofline.bound(s))
+        for s, time in zip(program.steps, times, strict=True)
     )
-    return Profile(name, program.isa, program.threads, shapes, layers, whole_time, fma_gflops)
+    return Profile(name, program.isa, program.threads, shapes, layers, whole_time, limits)
 
 
 def program_calls(session: Session, shapes: tuple[tuple[int, ...], ...]) -> Calls:

@@ -11,8 +11,10 @@ from typing import Any
 from sepcore.bench.compare import Comparison
 from sepcore.bench.limits import Limits
 from sepcore.bench.profile import Layer, Profile
+from sepcore.bench.roofline import Bound
 from sepcore.plan.tuned import cpu_name
 
+_LONGEST_NAME = 44
 Rows = Sequence[Sequence[str]]
 
 
@@ -57,27 +59,40 @@ def _profile_table(profile: Profile) -> str:
     total = sum(layer.nanoseconds for layer in profile.layers)
     rows = [
         [
-            layer.name, _short(layer.kernel, profile.isa), f"{layer.nanoseconds / 1e3:.1f}",
-            percent(layer.nanoseconds, total), f"{layer.macs / 1e6:.2f}",
-            f"{layer.gflops:.1f}", percent(layer.gflops, profile.peak),
+            _tail(layer.name), _short(layer.kernel, profile.isa), f"{layer.nanoseconds / 1e3:.1f}",
+            percent(layer.nanoseconds, total), *_speeds(layer), layer.bound.by,
         ]
         for layer in profile.layers
     ]  # fmt: skip
-    macs = sum(layer.macs for layer in profile.layers)
-    whole = Layer("all in one call", "", 1, macs, profile.whole_nanoseconds)
-    rows.append(
-        [
-            whole.name, whole.kernel, f"{whole.nanoseconds / 1e3:.1f}", "", f"{macs / 1e6:.2f}",
-            f"{whole.gflops:.1f}", percent(whole.gflops, profile.peak),
-        ]
-    )  # fmt: skip
-    header = ["layer", "kernel", "us", "of time", "M mult-adds", "GFLOP/s", "of peak"]
+    whole = _whole(profile)
+    rows.append([whole.name, "", f"{whole.nanoseconds / 1e3:.1f}", "", *_speeds(whole), whole.bound.by])
+    header = ["layer", "kernel", "us", "of time", "M mult-adds", "GFLOP/s", "GB/s", "of limit", "bound by"]
     shapes = ", ".join("x".join(map(str, shape)) for shape in profile.shapes)
     title = (
         f"{profile.model}, {shapes}, {profile.isa}, {profile.threads} threads; "
-        f"peak {profile.peak:.0f} GFLOP/s; layers take {total / 1e3:.1f} us one by one"
+        f"{percent(whole.gflops, profile.peak)} of the peak of {profile.peak:.0f} GFLOP/s; "
+        f"layers take {total / 1e3:.1f} us one by one"
     )
     return f"{title}\n\n{text_table(header, rows, left=2)}"
+
+
+def _whole(profile: Profile) -> Layer:
+    """All layers in one call; its limit is that of each after the other."""
+    macs, size = (sum(column) for column in zip(*((layer.macs, layer.bytes) for layer in profile.layers)))
+    bound = Bound(sum(layer.bound.nanoseconds for layer in profile.layers), "")
+    return Layer("all in one call", "", 1, macs, profile.whole_nanoseconds, size, bound)
+
+
+def _speeds(layer: Layer) -> list[str]:
+    return [
+        f"{layer.macs / 1e6:.2f}", f"{layer.gflops:.1f}", f"{layer.gigabytes_per_second:.1f}",
+        percent(layer.limit_share, 1.0),
+    ]  # fmt: skip
+
+
+def _tail(name: str) -> str:
+    """The end of a long name, where names of layers differ."""
+    return name if len(name) <= _LONGEST_NAME else "…" + name[1 - _LONGEST_NAME :]
 
 
 def _short(kernel: str, isa: str) -> str:
@@ -88,8 +103,17 @@ def _short(kernel: str, isa: str) -> str:
 def _profile_json(profile: Profile) -> str:
     fields = asdict(profile)
     for layer, entry in zip(profile.layers, fields["layers"]):
-        entry |= {"gflops": layer.gflops, "peak_share": layer.gflops / profile.peak}
+        entry |= _derived(profile, layer)
     return json.dumps(fields, indent=2)
+
+
+def _derived(profile: Profile, layer: Layer) -> dict[str, float]:
+    return {
+        "gflops": layer.gflops,
+        "gigabytes_per_second": layer.gigabytes_per_second,
+        "peak_share": layer.gflops / profile.peak,
+        "limit_share": layer.limit_share,
+    }
 
 
 def _profile_trace(profile: Profile) -> str:
@@ -98,10 +122,10 @@ def _profile_trace(profile: Profile) -> str:
     start = 0.0
     for layer in profile.layers:
         microseconds = layer.nanoseconds / 1e3
-        arguments = {"kernel": layer.kernel, "tiles": layer.tiles, "macs": layer.macs, "gflops": layer.gflops}
+        arguments = {"kernel": layer.kernel, "tiles": layer.tiles, "macs": layer.macs, "bound_by": layer.bound.by}
         events.append(
             {"name": layer.name, "cat": "layer", "ph": "X", "ts": start, "dur": microseconds, "pid": 1, "tid": 1}
-            | {"args": arguments | {"peak_share": layer.gflops / profile.peak}}
+            | {"args": arguments | _derived(profile, layer)}
         )
         start += microseconds
     return json.dumps({"displayTimeUnit": "ns", "traceEvents": events}, indent=1)

@@ -15,13 +15,13 @@ from sepcore.cli import printable
 @click.option("--format", "report_format", type=click.Choice(["table", "json", "trace"]), default="table",
               show_default=True, help="'trace' is for chrome://tracing and Perfetto.")  # fmt: skip
 def profile(model: str, threads: int | None, input_size: int | None, passes: int, report_format: str) -> None:
-    """Time every layer of MODEL for one image, and compare it with the measured peak of this machine."""
+    """Time every layer of MODEL for one image, and compare it with what this machine could do at most."""
     from sepcore.api import load
-    from sepcore.bench.limits import measure_peak
+    from sepcore.bench.limits import measure_limits
     from sepcore.bench.profile import profile_model
     from sepcore.bench.report import profile_text
     from sepcore.kernels import isa
 
     net = load(model, num_threads=threads)
-    found = profile_model(net, printable(model), input_size, passes, measure_peak(isa.by_name(net.isa)))
+    found = profile_model(net, printable(model), input_size, passes, measure_limits(isa.by_name(net.isa)))
     click.echo(profile_text(found, report_format))

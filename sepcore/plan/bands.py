@@ -205,7 +205,15 @@ def _fused(chain: _Chain, threads: int, isa: str) -> Draft:
         False,
         chain=runs,
         scratch=chain.ring_offsets()[-1],
+        traffic=_traffic(chain),
     )
+
+
+def _traffic(chain: _Chain) -> dict[int, int]:
+    """What is read and written outside the rings."""
+    first, last = chain.layers[0].draft.traffic, chain.layers[-1].draft.traffic
+    extras = (layer.draft.traffic[words.EXTRA] for layer in chain.layers if words.EXTRA in layer.draft.traffic)
+    return {words.X: first[words.X], words.OUT: last[words.OUT]} | {-1 - i: size for i, size in enumerate(extras)}
 
 
 def _run(chain: _Chain, bands: range) -> list[Draft]:

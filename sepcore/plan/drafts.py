@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from sepcore.kernels.spec import KernelSpec
@@ -37,6 +37,7 @@ class Draft:
     batched : whether it runs once for all images.
     choice : which its kernel came from, where there was one.
     chain : the rows of each tile, where the step is a chain; ``scratch`` the bytes they need.
+    traffic : operand -> bytes of the map or array that is read or written there.
     """
 
     kernel: KernelSpec
@@ -50,3 +51,4 @@ class Draft:
     choice: Choice[Any] | None = None
     chain: Sequence[Sequence[Draft]] = ()
     scratch: int = 0
+    traffic: Mapping[int, int] = field(default_factory=dict)

@@ -377,8 +377,17 @@ class Lowering:
             blocks[words.ZEROS] = "zeros"
         name = self._node.name if self._node else "output"
         batched = self.batched and not once_an_image
-        self._drafts.append(Draft(kernel, tiles, dict(shape), operands, blocks, name, macs, batched, self._choice))
+        tensors = {words.X: x, words.OUT: out} if extra is None else {words.X: x, words.OUT: out, words.EXTRA: extra}
+        traffic = {word: self._tensor_bytes(tensor) for word, tensor in tensors.items()}
+        self._drafts.append(
+            Draft(kernel, tiles, dict(shape), operands, blocks, name, macs, batched, self._choice, traffic=traffic)
+        )
         self._choice = None
+
+    def _tensor_bytes(self, tensor: Map | tuple[Buffer, int]) -> int:
+        if isinstance(tensor, Map):
+            return FLOAT * tensor.pixels * self.padded(tensor.channels) * self.images
+        return tensor[0].size
 
     # --- the end ------------------------------------------------------------------------------------------------
 

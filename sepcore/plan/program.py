@@ -40,7 +40,9 @@ class Step:
     node : the graph node it comes from, for messages and profiles.
     macs : multiply-adds of one run.
     chain : the steps that each tile runs one after another, where the step is a chain of them.
-    choice : which its kernel came from, where there was one; it is for whoever tunes, and not part of a file.
+    choice : which its kernel came from, where there was one.
+    map_bytes, weight_bytes : of the maps it reads and writes, and of its packed weights. These and ``choice`` are for
+        those who measure, and not part of a file.
     """
 
     kernel: str
@@ -51,6 +53,8 @@ class Step:
     macs: int = 0
     chain: tuple[tuple[Step, ...], ...] = ()
     choice: Choice[Any] | None = field(default=None, compare=False, repr=False)
+    map_bytes: int = field(default=0, compare=False)
+    weight_bytes: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 
+from sepcore.kernels import step as words
 from sepcore.plan.drafts import Draft
 from sepcore.plan.memory import Lifetime, lay_out
 from sepcore.plan.program import Operand, Step
@@ -45,7 +46,20 @@ def resolved(draft: Draft, offsets: Mapping[int, int], weights: WeightStore, zer
     for word, key in draft.weights.items():
         operands[word] = _in_weights(weights, zeros if key == "zeros" else key, 0)
     chain = tuple(tuple(resolved(row, offsets, weights, zeros) for row in run) for run in draft.chain)
-    return Step(draft.kernel.name, draft.tiles, draft.words, operands, draft.node, draft.macs, chain, draft.choice)
+    rows = (draft, *(row for run in draft.chain for row in run))
+    packed = {row.weights[words.WEIGHTS] for row in rows if words.WEIGHTS in row.weights}
+    return Step(
+        draft.kernel.name,
+        draft.tiles,
+        draft.words,
+        operands,
+        draft.node,
+        draft.macs,
+        chain,
+        draft.choice,
+        sum(draft.traffic.values()),
+        sum(map(weights.size, packed)),
+    )
 
 
 def _in_weights(weights: WeightStore, key: Hashable, offset: int) -> Operand:

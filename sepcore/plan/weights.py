@@ -37,6 +37,7 @@ class WeightStore:
 
     def __init__(self) -> None:
         self._places: dict[Hashable, Place] = {}
+        self._sizes: dict[Hashable, int] = {}
         self._new: dict[Hashable, NDArray[Any]] = {}
         self._regions: list[Region] = []
         self.lock = threading.RLock()
@@ -60,6 +61,7 @@ class WeightStore:
             for key, array in self._new.items():
                 content[offset : offset + array.nbytes] = array.reshape(-1).view(np.uint8)
                 self._places[key] = Place(len(self._regions), offset)
+                self._sizes[key] = array.nbytes
                 offset += aligned(array.nbytes)
             self._regions.append(Region(address, content))
             self.bytes += size
@@ -72,6 +74,10 @@ class WeightStore:
     def place(self, key: Hashable) -> Place:
         """Where a sealed block is."""
         return self._places[key]
+
+    def size(self, key: Hashable) -> int:
+        """Bytes of a sealed block."""
+        return self._sizes[key]
 
     @property
     def addresses(self) -> tuple[int, ...]:
