@@ -4,7 +4,7 @@ Operands of a step: X float32 [height][width][channels], WEIGHTS as ``pack`` lay
 one input row of zeros. Strides are in bytes; channels are a multiple of the lanes. Rows above and below the map are
 read from ZEROS, columns beside it are left out by variants of the tile: no padded copy is made. OUT may not overlap X.
 A step may be a band of a map: its OUT_HEIGHT rows are those from FIRST_ROW on, OUT is the band's own memory, and input
-row i stands at row i mod X_RING of X (X_RING is HEIGHT where every row has a place of its own).
+row i stands at row (i + X_PHASE) mod X_RING of X (HEIGHT and 0 where every row has a place of its own).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from sepcore.kernels.spec import KernelSpec
 
 (
     HEIGHT, WIDTH, OUT_HEIGHT, OUT_WIDTH, CHANNELS, X_PIXEL, X_ROW, OUT_PIXEL, OUT_ROW, PAD_TOP, ROW_BLOCKS,
-    CHANNEL_BLOCKS, FIRST_ROW, X_RING,
-) = range(step.FIRST_SHAPE, step.FIRST_SHAPE + 14)  # fmt: skip
+    CHANNEL_BLOCKS, FIRST_ROW, X_RING, X_PHASE,
+) = range(step.FIRST_SHAPE, step.FIRST_SHAPE + 15)  # fmt: skip
 
 _ROW_POINTERS = 64  # where the row pointers stand in a thread's block, bytes
 
@@ -131,7 +131,8 @@ def _build(spec: KernelSpec) -> Callable[[int, int, int, int], None]:
         weights = load_word(at + 8 * step.WEIGHTS) + first_group * lanes * weight_bytes_per_channel
         zeros = load_word(at + 8 * step.ZEROS)
         pad_top = load_word(at + 8 * PAD_TOP)
-        first_row, ring = load_word(at + 8 * FIRST_ROW), load_word(at + 8 * X_RING)
+        first_row = load_word(at + 8 * FIRST_ROW)
+        ring, phase = load_word(at + 8 * X_RING), load_word(at + 8 * X_PHASE)
         pointers = thread + _ROW_POINTERS
         units = (out_height + tile_rows - 1) // tile_rows
         begin = (row_block * units // row_blocks) * tile_rows
@@ -142,7 +143,7 @@ def _build(spec: KernelSpec) -> Callable[[int, int, int, int], None]:
             y = max(0, min(y0, end - tile_rows))
             for r in range(input_rows):
                 iy = (first_row + y) * stride - pad_top + r
-                source = x + (iy % ring) * x_row
+                source = x + ((iy + phase) % ring) * x_row
                 if iy < 0 or iy >= height:
                     source = zeros
                 store_word(pointers + 8 * r, source)
