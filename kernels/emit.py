@@ -125,10 +125,9 @@ class Emitter:
         lanes = ir.Constant(self.int_vector, list(range(self.lanes)))
         return self.b.shuffle_vector(low, high, lanes)
 
-    def join_halves(self, low: Any, high: Any) -> Any:
-        """The low half of ``low`` and the high half of ``high`` (a blend, no lane moves)."""
-        lanes = [i if i < self.lanes // 2 else self.lanes + i for i in range(self.lanes)]
-        return self.b.shuffle_vector(low, high, ir.Constant(self.int_vector, lanes))
+    def blend(self, mask: Any, yes: Any, no: Any) -> Any:
+        """Per lane ``yes`` where ``mask`` is set, ``no`` elsewhere."""
+        return self.b.select(mask, yes, no)
 
     def fma(self, x: Any, y: Any, z: Any) -> Any:
         """``x*y + z``: fused where the instruction set has it; a libm call per lane if asked for elsewhere."""

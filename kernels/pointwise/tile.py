@@ -70,6 +70,12 @@ class TileWriter:
         self.ahead_shift = shift
         ahead_bytes = b.shl(b.lshr(self.k, shift), i64(6))
         self.has_residual = b.icmp_unsigned("!=", residual, i64(0))
+        if self.tile.pair:
+            # Output rows do not overlap: the stride is longer than half a vector. LLVM must not know: of a constant mask
+            # it makes a permutation, which takes a multiply-add's port, of one in a register a blend, which does not.
+            half = i64(self.isa.lanes // 2)
+            shorter = b.icmp_unsigned("<", self.out_stride, half)
+            self.low_half = e.lane_mask(b.select(shorter, self.out_stride, half))
         last = b.sub(m, i64(self.tile.rows))
         loop = Loop(b, m, self.tile.rows)
         first = b.select(b.icmp_signed("<", loop.i, last), loop.i, last)
@@ -121,7 +127,7 @@ class TileWriter:
                     sums[at] = e.fma(value, w[j], sums[at])
             if tile.pair:
                 at = tile.rows * tile.vectors + i // 2
-                both = e.join_halves(x[0], x[1])
+                both = e.blend(self.low_half, x[0], x[1])
                 sums[at] = e.fma(both, w[tile.vectors], sums[at])
         loop.end(sums + offsets)
         return sums
