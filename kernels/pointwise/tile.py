@@ -71,7 +71,7 @@ class TileWriter:
         ahead_bytes = b.shl(b.lshr(self.k, shift), i64(6))
         self.has_residual = b.icmp_unsigned("!=", residual, i64(0))
         if self.tile.pair:
-            # Output rows do not overlap: the stride is longer than half a vector. LLVM must not know: of a constant mask
+            # Output strides are longer than half a vector. LLVM must not know: of a constant mask
             # it makes a permutation, which takes a multiply-add's port, of one in a register a blend, which does not.
             half = i64(self.isa.lanes // 2)
             shorter = b.icmp_unsigned("<", self.out_stride, half)
