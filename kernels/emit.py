@@ -40,9 +40,17 @@ class Emitter:
         self.b = builder
         self.isa = isa
         self.lanes = isa.lanes if lanes is None else lanes
-        self.vector = ir.VectorType(F32, self.lanes)
-        self.int_vector = ir.VectorType(I32, self.lanes)
+        self.vector = self.typed(F32)
+        self.int_vector = self.typed(I32)
         self.bytes = self.lanes * FLOAT_BYTES
+
+    def typed(self, lane: Any) -> Any:
+        """The type of a register whose lanes have the type ``lane``."""
+        return ir.VectorType(lane, self.lanes)
+
+    def all_lanes(self, lane: Any, value: float) -> ir.Constant:
+        """A constant of such a register, the same in every lane."""
+        return ir.Constant(ir.VectorType(lane, self.lanes), [value] * self.lanes)
 
     def declared(self, name: str, result: Any, arguments: Sequence[Any]) -> ir.Function:
         """A function of this name in the module, declared on first use."""
@@ -103,7 +111,11 @@ class Emitter:
 
     def splat_constant(self, value: float) -> ir.Constant:
         """A vector constant with ``value`` in every lane."""
-        return ir.Constant(self.vector, [float(value)] * self.lanes)
+        return self.all_lanes(F32, float(value))
+
+    def integers(self, value: int) -> ir.Constant:
+        """A vector constant with the 32-bit integer ``value`` in every lane."""
+        return self.all_lanes(I32, value)
 
     def splat(self, scalar: Any) -> Any:
         """A vector with a float value in every lane."""
@@ -133,8 +145,12 @@ class Emitter:
         """``x*y + z``: fused where the instruction set has it; a libm call per lane if asked for elsewhere."""
         if not self.isa.fma:
             return self.b.fadd(self.b.fmul(x, y), z)
-        fn = self.declared(f"llvm.fma.v{self.lanes}f32", self.vector, [self.vector] * 3)
-        return self.b.call(fn, [x, y, z])
+        return self.llvm("fma", x, y, z)
+
+    def llvm(self, name: str, *values: Any) -> Any:
+        """LLVM's intrinsic ``name`` of float32 registers, lane by lane."""
+        fn = self.declared(f"llvm.{name}.v{self.lanes}f32", self.vector, [self.vector] * len(values))
+        return self.b.call(fn, values)
 
     def maximum(self, x: Any, y: Any) -> Any:
         """``x > y ? x : y`` per lane: y where x is NaN."""
@@ -148,6 +164,23 @@ class Emitter:
         """Ask for the line at ``pointer`` (never faults)."""
         fn = self.declared("llvm.prefetch.p0", VOID, [POINTER, I32, I32, I32])
         self.b.call(fn, [pointer] + [ir.Constant(I32, v) for v in (0, locality, 1)])
+
+
+class ScalarEmitter(Emitter):
+    """Writes the same code for a single float32 instead of a vector of them."""
+
+    def __init__(self, builder: ir.IRBuilder, isa: Isa) -> None:
+        super().__init__(builder, isa, 1)
+
+    def typed(self, lane: Any) -> Any:
+        return lane
+
+    def all_lanes(self, lane: Any, value: float) -> ir.Constant:
+        return ir.Constant(lane, value)
+
+    def llvm(self, name: str, *values: Any) -> Any:
+        fn = self.declared(f"llvm.{name}.f32", self.vector, [self.vector] * len(values))
+        return self.b.call(fn, values)
 
 
 class Loop:

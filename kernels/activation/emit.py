@@ -90,7 +90,7 @@ def emit_exp2(e: Emitter, t: Any) -> Any:
     rounded = b.fadd(t, e.splat_constant(_ROUND))
     rest = b.fsub(t, b.fsub(rounded, e.splat_constant(_ROUND)))
     power = _exp2_of_rest(e, rest)
-    exponent = b.shl(b.bitcast(rounded, e.int_vector), ir.Constant(e.int_vector, [23] * e.lanes))
+    exponent = b.shl(b.bitcast(rounded, e.int_vector), e.integers(23))
     return b.bitcast(b.add(b.bitcast(power, e.int_vector), exponent), e.vector)
 
 

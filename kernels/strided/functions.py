@@ -30,7 +30,7 @@ def _sign(e: Emitter, x: Any) -> Any:
 
 
 def _sqrt(e: Emitter, x: Any) -> Any:
-    return e.b.call(e.declared(f"llvm.sqrt.v{e.lanes}f32", e.vector, [e.vector]), [x])
+    return e.llvm("sqrt", x)
 
 
 def _reciprocal(e: Emitter, x: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 from llvmlite import ir
 
 from sepcore.kernels.activation.emit import emit_exp2
-from sepcore.kernels.emit import Emitter
+from sepcore.kernels.emit import I64, Emitter
 
 F64 = ir.DoubleType()
 
@@ -32,13 +32,13 @@ def polynomial(e: Emitter, x: Any, coefficients: Sequence[float]) -> Any:
 
 def absolute(e: Emitter, x: Any) -> Any:
     """``|x|``."""
-    mask = ir.Constant(e.int_vector, [0x7FFFFFFF] * e.lanes)
+    mask = e.integers(0x7FFFFFFF)
     return e.b.bitcast(e.b.and_(e.b.bitcast(x, e.int_vector), mask), e.vector)
 
 
 def with_sign(e: Emitter, x: Any, sign: Any) -> Any:
     """``x``, which is not negative, with the sign of ``sign``."""
-    bit = ir.Constant(e.int_vector, [-0x80000000] * e.lanes)
+    bit = e.integers(-0x80000000)
     taken = e.b.and_(e.b.bitcast(sign, e.int_vector), bit)
     return e.b.bitcast(e.b.or_(e.b.bitcast(x, e.int_vector), taken), e.vector)
 
@@ -50,8 +50,7 @@ def clamped(e: Emitter, x: Any, low: float, high: float) -> Any:
 
 def power_of_two(e: Emitter, n: Any) -> Any:
     """``2**n`` for integers -126 ... 127."""
-    bias, shift = (ir.Constant(e.int_vector, [k] * e.lanes) for k in (127, 23))
-    return e.b.bitcast(e.b.shl(e.b.add(n, bias), shift), e.vector)
+    return e.b.bitcast(e.b.shl(e.b.add(n, e.integers(127)), e.integers(23)), e.vector)
 
 
 def exp(e: Emitter, x: Any) -> Any:
@@ -64,8 +63,8 @@ def exp(e: Emitter, x: Any) -> Any:
     rest = e.fma(n, e.splat_constant(-_LN2_LOW), rest)
     power = emit_exp2(e, b.fmul(rest, e.splat_constant(_LOG2E)))
     # In two steps: 2**n alone may be out of range where the product is not.
-    whole = b.sub(b.bitcast(rounded, e.int_vector), ir.Constant(e.int_vector, [0x4B400000] * e.lanes))
-    half = b.ashr(whole, ir.Constant(e.int_vector, [1] * e.lanes))
+    whole = b.sub(b.bitcast(rounded, e.int_vector), e.integers(0x4B400000))
+    half = b.ashr(whole, e.integers(1))
     return b.fmul(b.fmul(power, power_of_two(e, half)), power_of_two(e, b.sub(whole, half)))
 
 
@@ -82,13 +81,10 @@ def log(e: Emitter, x: Any) -> Any:
     scaled = b.select(small, b.fmul(x, e.splat_constant(2.0**24)), x)
     bits = b.bitcast(scaled, e.int_vector)
 
-    def integers(value: int) -> Any:
-        return ir.Constant(e.int_vector, [value] * e.lanes)
-
     # Counted from sqrt(1/2), so that the mantissa comes out on both sides of 1.
-    offset = b.sub(bits, integers(0x3F3504F3))
-    exponent = b.sitofp(b.ashr(offset, integers(23)), e.vector)
-    mantissa = b.bitcast(b.add(b.and_(offset, integers(0x007FFFFF)), integers(0x3F3504F3)), e.vector)
+    offset = b.sub(bits, e.integers(0x3F3504F3))
+    exponent = b.sitofp(b.ashr(offset, e.integers(23)), e.vector)
+    mantissa = b.bitcast(b.add(b.and_(offset, e.integers(0x007FFFFF)), e.integers(0x3F3504F3)), e.vector)
     exponent = b.select(small, b.fsub(exponent, e.splat_constant(24.0)), exponent)
     y = b.fsub(mantissa, e.splat_constant(1.0))
     square = b.fmul(y, y)
@@ -144,18 +140,18 @@ def floor(e: Emitter, x: Any) -> Any:
     return e.b.select(above, e.b.fsub(near, e.splat_constant(1.0)), near)
 
 
-def _log2_of_size(e: Emitter, x: Any, wide: Any) -> Any:
+def _log2_of_size(e: Emitter, x: Any) -> Any:
     """log2 |x| in float64: 2 artanh(s) / ln 2 of the mantissa m, s = (m - 1) / (m + 1), and the exponent."""
-    b = e.b
+    b, wide = e.b, e.typed(F64)
 
     def doubles(value: float) -> Any:
-        return ir.Constant(wide, [value] * e.lanes)
+        return e.all_lanes(F64, value)
 
     size = absolute(e, x)
-    offset = b.sub(b.bitcast(size, e.int_vector), ir.Constant(e.int_vector, [0x3F3504F3] * e.lanes))
-    exponent = b.sitofp(b.ashr(offset, ir.Constant(e.int_vector, [23] * e.lanes)), wide)
-    low = b.and_(offset, ir.Constant(e.int_vector, [0x007FFFFF] * e.lanes))
-    mantissa = b.bitcast(b.add(low, ir.Constant(e.int_vector, [0x3F3504F3] * e.lanes)), e.vector)
+    offset = b.sub(b.bitcast(size, e.int_vector), e.integers(0x3F3504F3))
+    exponent = b.sitofp(b.ashr(offset, e.integers(23)), wide)
+    low = b.and_(offset, e.integers(0x007FFFFF))
+    mantissa = b.bitcast(b.add(low, e.integers(0x3F3504F3)), e.vector)
     m = b.fpext(mantissa, wide)
     s = b.fdiv(b.fsub(m, doubles(1.0)), b.fadd(m, doubles(1.0)))
     square = b.fmul(s, s)
@@ -165,13 +161,12 @@ def _log2_of_size(e: Emitter, x: Any, wide: Any) -> Any:
     return b.fadd(exponent, b.fmul(b.fmul(total, s), doubles(2 * _LOG2E)))
 
 
-def _exp2_wide(e: Emitter, t: Any, wide: Any) -> Any:
+def _exp2_wide(e: Emitter, t: Any) -> Any:
     """``2**t`` of float64 vectors as float32: the fraction by its Taylor series, the integer into the exponent."""
-    b = e.b
-    long = ir.VectorType(ir.IntType(64), e.lanes)
+    b, wide, long = e.b, e.typed(F64), e.typed(I64)
 
     def doubles(value: float) -> Any:
-        return ir.Constant(wide, [value] * e.lanes)
+        return e.all_lanes(F64, value)
 
     t = b.select(b.fcmp_ordered("<", t, doubles(-160.0)), doubles(-160.0), t)
     t = b.select(b.fcmp_ordered(">", t, doubles(130.0)), doubles(130.0), t)
@@ -181,7 +176,7 @@ def _exp2_wide(e: Emitter, t: Any, wide: Any) -> Any:
     total = doubles(1.0)
     for k in range(10, 0, -1):
         total = b.fadd(b.fmul(b.fmul(total, fraction), doubles(1.0 / k)), doubles(1.0))
-    shift = ir.Constant(long, [52] * e.lanes)
+    shift = e.all_lanes(I64, 52)
     bits = b.add(b.bitcast(total, long), b.shl(b.bitcast(rounded_t, long), shift))
     return b.fptrunc(b.bitcast(bits, wide), e.vector)
 
@@ -189,9 +184,9 @@ def _exp2_wide(e: Emitter, t: Any, wide: Any) -> Any:
 def power(e: Emitter, x: Any, y: Any) -> Any:
     """``x ** y`` by float64 logarithm and exponential, with C's rules for zero, infinity and negative ``x``."""
     b = e.b
-    wide = ir.VectorType(F64, e.lanes)
+    wide = e.typed(F64)
     zero, one, infinity = (e.splat_constant(k) for k in (0.0, 1.0, _INFINITY))
-    result = _exp2_wide(e, b.fmul(b.fpext(y, wide), _log2_of_size(e, x, wide)), wide)
+    result = _exp2_wide(e, b.fmul(b.fpext(y, wide), _log2_of_size(e, x)))
     size = absolute(e, x)
     falls = b.fcmp_ordered("<", y, zero)
     result = b.select(b.fcmp_ordered("==", size, zero), b.select(falls, infinity, zero), result)
