@@ -19,6 +19,7 @@ class KernelSpec:
     parameters : what the family's builder was given (the tile, kernel size, stride ...).
     builder : makes the Python function that Numba compiles: ``kernel(step, tile, thread, image)``, all int64.
     arity : number of int64 arguments.
+    here_only : whether only this process can build it, because others do not know what it is made of.
     """
 
     name: str
@@ -27,6 +28,7 @@ class KernelSpec:
     parameters: Any
     builder: Callable[[KernelSpec], Callable[..., Any]] = field(repr=False, compare=False)
     arity: int = 4
+    here_only: bool = False
 
     def build(self) -> Callable[..., Any]:
         """The function to compile; importing what it needs imports numba."""

@@ -24,6 +24,7 @@ from sepcore.errors import (
 
 if TYPE_CHECKING:
     from sepcore.api import InferenceSession, Model, load
+    from sepcore.ops import op
 
 __all__ = [
     "CompileError",
@@ -41,6 +42,7 @@ __all__ = [
     "UnsupportedModelError",
     "__version__",
     "load",
+    "op",
 ]
 
 _FROM_API = ("InferenceSession", "Model", "load")
@@ -51,6 +53,10 @@ def __getattr__(name: str) -> Any:
         from sepcore import api
 
         return getattr(api, name)
+    if name == "op":
+        from sepcore.ops import op
+
+        return op
     if name == "__version__":
         from importlib.metadata import PackageNotFoundError, version
 

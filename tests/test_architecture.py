@@ -22,13 +22,13 @@ _ORDER = (
     {"compile", "plan"},
     {"runtime"},
     {"quantize", "hub"},
-    {"api"},
+    {"api", "ops"},
     {"inspection", "verification"},
     {"warmup", "freeze"},
     {"bench", "integrations", "cli", "export"},
 )
 _RANK = {name: rank for rank, names in enumerate(_ORDER) for name in names}
-_MAY_IMPORT_KERNELS = {"kernels", "compile", "plan", "runtime", "bench", "warmup", "freeze"}
+_MAY_IMPORT_KERNELS = {"kernels", "compile", "plan", "runtime", "bench", "warmup", "freeze", "ops"}
 
 
 def sources() -> list[Path]:

@@ -9,6 +9,7 @@ HARDSWISH = 3
 HARDSIGMOID = 4
 SILU = 5
 SIGMOID = 6
+CALL = 7  # a function of the user's: epilogues call it on the stored tile; its address stands in place of parameters
 
 NAMES = {
     LINEAR: "linear",

@@ -104,4 +104,4 @@ def _exp2_of_rest(e: Emitter, rest: Any) -> Any:
 
 def is_expensive(code: int) -> bool:
     """Whether the activation needs registers that a full tile does not have, and so runs over the stored tile."""
-    return code in (codes.SILU, codes.SIGMOID)
+    return code in (codes.SILU, codes.SIGMOID, codes.CALL)

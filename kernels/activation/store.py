@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from llvmlite import ir
+
 from sepcore.kernels import step
 from sepcore.kernels.activation import codes
 from sepcore.kernels.activation.emit import emit_activation, is_expensive
-from sepcore.kernels.emit import FLOAT_BYTES, I64, Emitter, Loop, i64
+from sepcore.kernels.emit import FLOAT_BYTES, I64, VOID, Emitter, Loop, i64
 
 
 def parameters(e: Emitter, step_pointer: Any) -> tuple[Any, Any]:
@@ -22,7 +24,7 @@ def by_activation(e: Emitter, step_pointer: Any, write: Callable[[int], None]) -
     b = e.b
     code = b.load(e.at(step_pointer, step.ACTIVATION * step.WORD_BYTES), align=8, typ=I64)
     done = b.append_basic_block("stored")
-    blocks = {c: b.append_basic_block(name) for c, name in codes.NAMES.items()}
+    blocks = {c: b.append_basic_block(name) for c, name in {**codes.NAMES, codes.CALL: "call"}.items()}
     switch = b.switch(code, blocks[codes.LINEAR])
     for c, block in blocks.items():
         if c != codes.LINEAR:
@@ -52,8 +54,16 @@ def store_activated(
     by_activation(e, step_pointer, write)
 
 
-def activate_in_place(e: Emitter, code: int, out: Any, count: Any, stride: Any, vectors: int) -> None:
+def activate_in_place(
+    e: Emitter, step_pointer: Any, code: int, out: Any, count: Any, stride: Any, vectors: int
+) -> None:
     """Activation ``code`` over ``count`` rows of ``vectors`` vectors, ``stride`` bytes apart, at ``out``."""
+    if code == codes.CALL:
+        function = e.b.load(e.at(step_pointer, step.PARAMETERS * step.WORD_BYTES), align=8, typ=I64)
+        epilogue = ir.FunctionType(VOID, [I64] * 4).as_pointer()
+        arguments = [e.b.ptrtoint(out, I64), count, stride, i64(vectors * e.lanes)]
+        e.b.call(e.b.inttoptr(function, epilogue), arguments)
+        return
     loop = Loop(e.b, count, 1)
     row = e.at(out, e.b.mul(loop.i, stride))
     for j in range(vectors):

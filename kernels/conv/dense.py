@@ -105,8 +105,12 @@ def _build(spec: KernelSpec) -> Callable[[int, int, int, int], None]:
         table = load_word(thread + 8 * step.THREAD_SCRATCH)
         taps = size_y * size_x
         panel_bytes = (1 + taps * k) * column_bytes
-        units = (m + mr - 1) // mr
-        for unit in range(index * units // blocks, (index + 1) * units // blocks):
+        # The last block takes the pixels that fill no tile: a tile moved up over another thread's would activate twice.
+        units = m // mr
+        end = (index + 1) * units // blocks
+        if index == blocks - 1 and units * mr < m:
+            end += 1
+        for unit in range(index * units // blocks, end):
             first = min(unit * mr, m - mr)
             for i in range(mr):
                 oy = (first + i) // out_width

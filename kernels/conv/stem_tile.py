@@ -46,7 +46,7 @@ def stem_tile(stem: Stem, left: int, right: int, isa: Isa) -> Any:
         ]
         store_activated(
             e, e.pointer(step_), sums, places,
-            lambda code: activate_in_place(e, code, target, i64(s.width), out_pixel, s.vectors),
+            lambda code: activate_in_place(e, e.pointer(step_), code, target, i64(s.width), out_pixel, s.vectors),
         )  # fmt: skip
 
     return integer_intrinsic(name, 7, body)

@@ -80,5 +80,5 @@ class _Writer:
         one_row = b.icmp_unsigned("==", self.out_row, i64(0))
         down = Loop(b, b.select(one_row, i64(1), i64(w.rows)), 1)
         row = e.at(out, b.mul(down.i, self.out_row))
-        activate_in_place(e, code, row, i64(w.width), self.out_pixel, 1)
+        activate_in_place(e, self.step, code, row, i64(w.width), self.out_pixel, 1)
         down.end()

@@ -120,11 +120,13 @@ def _build(spec: KernelSpec) -> Callable[[int, int, int, int], None]:
         row_blocks, panel_blocks = load_word(at + 8 * ROW_BLOCKS), load_word(at + 8 * PANEL_BLOCKS)
         panels, shift = load_word(at + 8 * PANELS), load_word(at + 8 * PREFETCH_SHIFT)
         panel_bytes = (k + 1) * packed_bytes
-        units = (m + mr - 1) // mr
-        block = index % row_blocks
-        end = min(m, ((block + 1) * units // row_blocks) * mr)
-        # A last block shorter than the tile starts earlier: two blocks then write the same values to the same place.
-        begin = min((block * units // row_blocks) * mr, end - mr)
+        # The last block takes the pixels that fill no tile: a tile moved up over another thread's would activate twice.
+        units, block = m // mr, index % row_blocks
+        begin, end = block * units // row_blocks * mr, (block + 1) * units // row_blocks * mr
+        if block == row_blocks - 1:
+            end = m
+        if begin == end:
+            return
         part = index // row_blocks
         for p in range(part * panels // panel_blocks, (part + 1) * panels // panel_blocks):
             residual = extra

@@ -185,7 +185,7 @@ class TileWriter:
     def activate_stored(self, out: Any, code: int) -> None:
         tile, rows = self.tile, i64(self.tile.rows)
         if tile.vectors:
-            activate_in_place(self.e, code, out, rows, self.out_stride, tile.vectors)
+            activate_in_place(self.e, self.step, code, out, rows, self.out_stride, tile.vectors)
         if tile.pair:
             column = self.e.at(out, tile.vectors * self.e.bytes)
-            activate_in_place(self.half, code, column, rows, self.out_stride, 1)
+            activate_in_place(self.half, self.step, code, column, rows, self.out_stride, 1)

@@ -38,17 +38,21 @@ Outcome = tuple[str, "bytes | CompileError"]
 def build_rows(rows: Sequence[keys.KernelRow], isa: str, registry: str) -> Iterator[tuple[str, bytes]]:
     """Name and object of each row, as they are finished.
 
-    Where no process can be started (a frozen or embedded interpreter), rows are built in this one, one by one.
+    Rows that no other process knows, and all of them where none can be started (a frozen or embedded interpreter), are
+    built in this one, one by one.
 
     Raises
     ------
     CompileError : a row cannot be compiled, or a worker was killed.
     """
-    waiting = deque(rows)
-    yield from _built_by_workers(waiting, isa, registry)
-    while waiting:
-        row = waiting.popleft()
+    waiting = deque(row for row in rows if not getattr(row, "here_only", False))
+    if waiting:
+        yield from _built_by_workers(waiting, isa, registry)
+    sources = keys.remembered_source_digest(registry)
+    for row in (*waiting, *(row for row in rows if getattr(row, "here_only", False))):
+        worker.require_sources(registry, sources)
         yield row.name, build_object([KernelSource(row.name, row.build(), row.arity)], isas.by_name(isa))
+        worker.require_sources(registry, sources)
 
 
 def _built_by_workers(waiting: deque[keys.KernelRow], isa: str, registry: str) -> Iterator[tuple[str, bytes]]:

@@ -50,15 +50,16 @@ def _reply(replies: BinaryIO, kind: int, content: bytes) -> None:
 
 def _build(registry: str, isa: str, sources: str, name: str, parameters: str) -> bytes:
     # Before the row's module is imported and after it was compiled: a file that is edited meanwhile is caught.
-    _require_sources(registry, sources)
+    require_sources(registry, sources)
     row: keys.KernelRow = import_module(registry).find(name)
     if repr(row.parameters) != parameters:
         raise CompileError(f"kernel {name!r}: expected parameters {parameters}, found {row.parameters!r} in {registry}")
     code = build_object([KernelSource(name, row.build(), row.arity)], isas.by_name(isa))
-    _require_sources(registry, sources)
+    require_sources(registry, sources)
     return code
 
 
-def _require_sources(registry: str, sources: str) -> None:
+def require_sources(registry: str, sources: str) -> None:
+    """Raise a CompileError where the kernels' sources no longer have the digest ``sources``."""
     if keys.source_digest(registry) != sources:
         raise CompileError("the kernels' source files changed since this process started; start it again")

@@ -35,10 +35,11 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepcore.errors import GraphError
+from sepcore.errors import GraphError, UnsupportedModelError
 from sepcore.formats.pickle_vm import shown
 from sepcore.formats.sep_manifest import Packed, Tensor, decoded, encoded
 from sepcore.formats.source import Source
+from sepcore.ir.ops import custom
 from sepcore.ir.verify import verify
 
 MAGIC = b"SEPCORE\0"
@@ -63,6 +64,7 @@ def read_sep(path: str | os.PathLike[str]) -> Packed:
     ------
     FormatError : the file is broken or hostile, its checksums do not match, its graph breaks a rule, or it was written
         by a newer sepcore in a format that this one does not know.
+    UnsupportedModelError : it uses operators of a user's that are not registered; names them all.
     OSError : the file is missing or may not be read.
     """
     with Source(path) as source:
@@ -78,6 +80,8 @@ def read_sep(path: str | os.PathLike[str]) -> Packed:
             constants[tensor.name] = _array(source, content, start + tensor.offset, tensor)
             end = start + tensor.offset + tensor.bytes
         graph = packed.graph.with_(constants=MappingProxyType(constants))
+        if missing := dict.fromkeys(custom.advice(node.op) for node in graph.nodes if custom.advice(node.op)):
+            raise UnsupportedModelError(source.path, [f"expected {advice}" for advice in missing])
         try:
             verify(graph)
         except GraphError as error:

@@ -13,6 +13,7 @@ import numpy as np
 from sepcore.errors import GraphError
 from sepcore.ir.graph import Array, Graph, Node, Value, named
 from sepcore.ir.infer import calls, infer_shapes, specialise
+from sepcore.ir.ops import custom
 
 _ALONG_ONE_AXIS = frozenset({"concat", "split", "softmax", "log_softmax", "gather"})
 _IMAGES_FIRST = frozenset(
@@ -92,6 +93,9 @@ def _mixes(node: Node, output: str, axis: int, axes: Mapping[str, int], one: Map
     first = axes[given[0]]
     if node.op in _IMAGES_FIRST:
         return first != 0 or axis != 0
+    user = custom.find(node.op)
+    if user is not None and not user.elementwise:  # it is given one image at a time
+        return axis != 0 or any(axes[name] != 0 for name in given)
     if node.op in _ALONG_ONE_AXIS:
         return bool(attrs["axis"] == axis) or any(axes[name] != axis for name in given)
     if node.op.startswith("reduce_"):

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from sepcore.errors import OptionError
+from sepcore.ir.ops import custom
 
 ACTIVATIONS: Mapping[str, tuple[str, Mapping[str, float]]] = MappingProxyType(
     {
@@ -27,6 +28,16 @@ ACTIVATIONS: Mapping[str, tuple[str, Mapping[str, float]]] = MappingProxyType(
 )
 """An activation's name -> its operator and attributes; a leaky ReLU's slope is a convention of its own."""
 
+
+def activation_operator(kind: str) -> tuple[str, Mapping[str, float]]:
+    """Operator and attributes of an activation: one of ACTIVATIONS or a user's operator."""
+    return ACTIVATIONS.get(kind, (f"{custom.PREFIX}{kind}", {}))
+
+
+def _activations() -> list[str]:
+    return [*ACTIVATIONS, *custom.activations()]
+
+
 PADDINGS = ("symmetric", "same")
 """``kernel // 2`` on every side as in PyTorch, or TensorFlow's rule, which puts the odd element at the end."""
 
@@ -37,7 +48,7 @@ class Conventions:
 
     Attributes
     ----------
-    activation : one of ACTIVATIONS; blocks to which the family gives another one keep that.
+    activation : one of ACTIVATIONS, or a user's operator; blocks to which the family gives another one keep that.
     bn_eps : the number that BatchNorm adds to the variance.
     padding : one of PADDINGS, for the convolutions with a stride.
     leaky_slope : slope for negative values where ``activation`` is "leaky_relu".
@@ -60,19 +71,26 @@ def check_overrides(overrides: Mapping[str, Any]) -> None:
     for name, found in overrides.items():
         if name not in OVERRIDES:
             raise OptionError(f"{name}: expected one of the overrides {', '.join(OVERRIDES)}")
-        if not _ALLOWED[name][1](found):
-            raise OptionError(f"{name}: expected {_ALLOWED[name][0]}, found {found!r}")
+        expected, fits = _ALLOWED[name]
+        if not fits(found):
+            raise OptionError(f"{name}: expected {expected()}, found {found!r}")
 
 
 def _is_number(found: Any) -> bool:
     return isinstance(found, (int, float)) and not isinstance(found, bool) and math.isfinite(found)
 
 
-_ALLOWED: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
-    "activation": (f"one of {', '.join(ACTIVATIONS)}", lambda found: isinstance(found, str) and found in ACTIVATIONS),
-    "bn_eps": ("a positive number", lambda found: _is_number(found) and found > 0),
-    "padding": (f"one of {', '.join(PADDINGS)}", lambda found: isinstance(found, str) and found in PADDINGS),
-    "leaky_slope": ("a number of at least 0", lambda found: _is_number(found) and found >= 0),
+_ALLOWED: Mapping[str, tuple[Callable[[], str], Callable[[Any], bool]]] = {
+    "activation": (
+        lambda: f"one of {', '.join(_activations())}, or an operator registered with @sepcore.op",
+        lambda found: isinstance(found, str) and found in _activations(),
+    ),
+    "bn_eps": (lambda: "a positive number", lambda found: _is_number(found) and found > 0),
+    "padding": (
+        lambda: f"one of {', '.join(PADDINGS)}",
+        lambda found: isinstance(found, str) and found in PADDINGS,
+    ),
+    "leaky_slope": (lambda: "a number of at least 0", lambda found: _is_number(found) and found >= 0),
 }
 
 

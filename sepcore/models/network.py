@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sepcore.ir.graph import Array, Graph, GraphBuilder
-from sepcore.models.conventions import ACTIVATIONS, Conventions
+from sepcore.models.conventions import Conventions, activation_operator
 from sepcore.models.weights import Mismatch, Weights, shape_text
 
 
@@ -132,7 +132,7 @@ class Network:
     def activation(self, x: Map, path: str, kind: str | None = None) -> Map:
         """An activation: ``kind``, or the network's own."""
         kind = kind or self.conventions.activation
-        op, attrs = ACTIVATIONS[kind]
+        op, attrs = activation_operator(kind)
         if kind == "leaky_relu":
             attrs = {"slope": float(self.conventions.leaky_slope or 0.0)}
         return Map(self.add(op, (x.value,), path, **attrs), x.channels)

@@ -36,6 +36,7 @@ class Draft:
     weights : step word -> key of packed weights.
     batched : whether it runs once for all images.
     choice : which its kernel came from, where there was one.
+    epilogue : the function that the kernel calls on what it has stored, where its activation is CALL.
     chain : the rows of each tile, where the step is a chain; ``scratch`` the bytes they need.
     traffic : operand -> bytes of the map or array that is read or written there.
     """
@@ -49,6 +50,7 @@ class Draft:
     macs: int
     batched: bool
     choice: Choice[Any] | None = None
+    epilogue: KernelSpec | None = None
     chain: Sequence[Sequence[Draft]] = ()
     scratch: int = 0
     traffic: Mapping[int, int] = field(default_factory=dict)

@@ -38,6 +38,10 @@ _NO_TABLES: Mapping[int, Hashable] = MappingProxyType({})
 _CONFLICT_BYTES = 1024  # pixels a multiple of this apart share so few cache sets that a window's taps evict each other
 
 
+_WITH_EPILOGUE = frozenset({"pointwise", "depthwise", "stem", "conv"})
+"""Kernels that end in ``kernels.activation.store``, and so can call a function on what they have stored."""
+
+
 class Lowering:
     """One planning run. ``batch`` images per call, ``threads`` workers that may share a step."""
 
@@ -364,12 +368,14 @@ class Lowering:
         macs: int = 0,
         needs_zeros: bool = False,
         once_an_image: bool = False,
+        more: Mapping[int, tuple[Buffer, int]] | None = None,
     ) -> None:
         """Add a kernel call; ``once_an_image`` even where the current node runs once for all images.
 
-        ``tables`` : step word -> key of a block of the weights, beside the packed ``weights`` themselves.
+        ``tables`` : step word -> key of a block of the weights, beside the packed ``weights`` themselves. ``more`` :
+        operands at words of the kernel's own, each with the bytes between images in the word behind.
         """
-        operands = {words.X: _place(x), words.OUT: _place(out)}
+        operands = {words.X: _place(x), words.OUT: _place(out), **(more or {})}
         if extra is not None:
             operands[words.EXTRA] = _place(extra)
         blocks = {**tables} if weights is None else {**tables, words.WEIGHTS: weights}
@@ -388,6 +394,31 @@ class Lowering:
         if isinstance(tensor, Map):
             return FLOAT * tensor.pixels * self.padded(tensor.channels) * self.images
         return tensor[0].size
+
+    def call_behind(self, name: str, epilogue: KernelSpec) -> bool:
+        """Have the kernel that makes the map ``name`` call ``epilogue`` on what it stores, where it can.
+
+        It can where its epilogue is free and the current node alone reads the map, which then holds the node's output.
+        """
+        tensor = self.tensors.get(name)
+        assert self._node is not None
+        placed = self._node.output in self.places.homes  # where what only rearranges channels expects it
+        if not isinstance(tensor, Map) or placed or not self.only_consumer(name):
+            return False
+        users = [i for i, d in enumerate(self._drafts) if any(b is tensor.buffer for b, _ in d.operands.values())]
+        draft = self._drafts[users[0]] if len(users) == 1 else None  # what makes the map; nothing has read it yet
+        if draft is None or draft.kernel.op not in _WITH_EPILOGUE or draft.words[words.ACTIVATION] != codes.LINEAR:
+            return False
+        if draft.operands[words.OUT] != (tensor.buffer, tensor.offset):
+            return False
+        self._drafts[users[0]] = replace(
+            draft,
+            words={**draft.words, words.ACTIVATION: codes.CALL},
+            node=f"{draft.node}+{self._node.name}",
+            epilogue=epilogue,
+        )
+        self.alias(self._node.output, tensor)
+        return True
 
     # --- the end ------------------------------------------------------------------------------------------------
 

@@ -7,10 +7,12 @@ from functools import partial
 
 from sepcore.errors import PlanError, UnsupportedModelError
 from sepcore.ir.graph import Graph, Node, Value
+from sepcore.ir.ops import custom
 from sepcore.kernels.strided.rows import UNARY
 from sepcore.plan import (
     rules_arithmetic,
     rules_conv,
+    rules_custom,
     rules_pool,
     rules_product,
     rules_reduce,
@@ -64,7 +66,7 @@ _VECTOR_OPS = frozenset(
 
 def unsupported(graph: Graph) -> list[str]:
     """One line for every input and node of a specialised graph that cannot be planned."""
-    return support.unsupported(graph, RULES.keys())
+    return support.unsupported(graph, RULES.keys() | custom.registered().keys())
 
 
 def plan(
@@ -161,7 +163,7 @@ def _lowered(
     for node in graph.nodes:
         p.begin(node)
         if node.name not in p.places.vanishing:
-            RULES[node.op](p, node)
+            RULES.get(node.op, rules_custom.operator)(p, node)
         for name in node.outputs:
             p.settle(name)
     for index, name in enumerate(graph.outputs):

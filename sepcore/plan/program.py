@@ -43,6 +43,8 @@ class Step:
     choice : which its kernel came from, where there was one.
     map_bytes, weight_bytes : of the maps it reads and writes, and of its packed weights. These and ``choice`` are for
         those who measure, and not part of a file.
+    epilogue : registry name of the function that the kernel calls on what it has stored (the activation CALL); empty
+        where there is none.
     """
 
     kernel: str
@@ -55,6 +57,7 @@ class Step:
     choice: Choice[Any] | None = field(default=None, compare=False, repr=False)
     map_bytes: int = field(default=0, compare=False)
     weight_bytes: int = field(default=0, compare=False)
+    epilogue: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,4 +101,5 @@ class Program:
     def kernels(self) -> tuple[str, ...]:
         """The kernels it calls, each once."""
         rows = (row for step in self.steps for run in step.chain for row in run)
-        return tuple(dict.fromkeys(s.kernel for s in (*self.steps, *rows)))
+        steps = (*self.steps, *rows)
+        return tuple(dict.fromkeys([s.kernel for s in steps] + [s.epilogue for s in steps if s.epilogue]))

@@ -59,6 +59,7 @@ def resolved(draft: Draft, offsets: Mapping[int, int], weights: WeightStore, zer
         draft.choice,
         sum(draft.traffic.values()),
         sum(map(weights.size, packed)),
+        draft.epilogue.name if draft.epilogue else "",
     )
 
 

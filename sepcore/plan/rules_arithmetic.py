@@ -6,6 +6,8 @@ from math import prod
 
 from sepcore.ir.graph import Node
 from sepcore.kernels.activation import codes
+from sepcore.kernels.spec import KernelSpec
+from sepcore.kernels.strided import rows
 from sepcore.plan import rules_elementwise
 from sepcore.plan.lowering import Lowering, activation_words, float_bits
 from sepcore.plan.rules_shape import is_map, new_tensor
@@ -24,19 +26,20 @@ def activation(p: Lowering, node: Node) -> None:
         rules_elementwise.activation(p, node, activation_words(encoded))
         return
     code, first, second = encoded
-    _unary(p, node, "activation", float_bits(first, second), code)
+    unary_step(p, node, rows.row("activation", p.isa.name), float_bits(first, second), code)
 
 
 def unary(p: Lowering, node: Node) -> None:
     """tanh, exp, gelu, floor ..."""
     name = "gelu_tanh" if node.op == "gelu" and node.attrs["approximate"] == "tanh" else node.op
-    _unary(p, node, name, float_bits(node.attrs.get("alpha", 0.0), 0.0))
+    unary_step(p, node, rows.row(name, p.isa.name), float_bits(node.attrs.get("alpha", 0.0), 0.0))
 
 
-def _unary(p: Lowering, node: Node, name: str, parameters: int, code: int = 0) -> None:
+def unary_step(p: Lowering, node: Node, kernel: KernelSpec, parameters: int = 0, code: int = 0) -> None:
+    """A function of single elements by ``kernel``, whose operands are those of strided/rows.py."""
     out = new_tensor(p, node.output, node.inputs[0])
     x = _readable(p, p.view(node.inputs[0]), out)
-    function(p, name, x, out, parameters=parameters, activation=code)
+    function(p, kernel, x, out, parameters=parameters, activation=code)
 
 
 def _readable(p: Lowering, x: View, out: View) -> View:
@@ -72,7 +75,7 @@ def _constant_power(p: Lowering, node: Node) -> bool:
         x = p.view(node.inputs[0])
         _binary(p, node, "mul", x, x)
     elif number in _POWERS:
-        _unary(p, node, _POWERS[number], 0)
+        unary_step(p, node, rows.row(_POWERS[number], p.isa.name))
     else:
         return False
     return True
@@ -90,7 +93,7 @@ def prelu(p: Lowering, node: Node) -> None:
 
 def _binary(p: Lowering, node: Node, name: str, x: View, extra: View) -> None:
     out = new_tensor(p, node.output, _leading(p, node))
-    function(p, name, _readable(p, x, out), out, _readable(p, extra, out))
+    function(p, rows.row(name, p.isa.name), _readable(p, x, out), out, _readable(p, extra, out))
 
 
 def _leading(p: Lowering, node: Node) -> str:

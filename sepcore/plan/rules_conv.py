@@ -147,7 +147,7 @@ def _pointwise_split(p: Lowering, m: int, n: int, k: int, rows: int, panels: int
     if p.workers == 1 or m * n * k < 20_000:
         return 1, 1
     if m >= n or panels < 2:
-        return p.split(-(-m // rows), 1), 1
+        return p.split(m // rows, 1), 1
     return 1, p.split(panels, 1)
 
 
@@ -339,7 +339,7 @@ def dense(
     packed = p.weight((node.name, "dense", tile.vectors, lanes), dense_rows.pack, weight, bias, groups, tile, lanes)
     p.zeros(FLOAT * k)
     p.scratch(dense_rows.scratch_bytes(tile, kh * kw))
-    blocks = p.split(-(-m // tile.rows), 1)
+    blocks = p.split(m // tile.rows, 1)
     r = dense_rows
     p.step(
         r.row(tile, p.isa.name),

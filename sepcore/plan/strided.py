@@ -15,7 +15,6 @@ import numpy as np
 from sepcore.kernels import step as words
 from sepcore.kernels.spec import KernelSpec
 from sepcore.kernels.strided import copy as copy_rows
-from sepcore.kernels.strided import rows as function_rows
 from sepcore.kernels.strided import walk as w
 from sepcore.plan.tensors import FLOAT, Map, View
 
@@ -99,15 +98,14 @@ def fill(p: Lowering, out: View, number: float) -> None:
     _step(p, copy_rows.row("fill", p.isa.name), merged([out]), x=out, out=out, parameters=bits)
 
 
-def function(p: Lowering, name: str, x: View, out: View, extra: View | None = None, parameters: int = 0,
+def function(p: Lowering, kernel: KernelSpec, x: View, out: View, extra: View | None = None, parameters: int = 0,
              activation: int = 0) -> None:  # fmt: skip
-    """``out = name(x)`` or ``name(x, extra)`` for views of one shape that ``fits`` says can be read."""
+    """``out = f(x)`` or ``f(x, extra)`` by ``kernel`` for views of one shape that ``fits`` says can be read."""
     operands = [x, out] if extra is None else [x, extra, out]
     axes = merged(operands)
     if any(stride not in (0, FLOAT) for stride in (axes[-1][1:] if axes else ())):
-        raise p.fail(f"{name} over strides {axes}: no kernel reads them")
-    _step(p, function_rows.row(name, p.isa.name), axes, x=x, out=out, extra=extra, parameters=parameters,
-          activation=activation)  # fmt: skip
+        raise p.fail(f"{kernel.name} over strides {axes}: no kernel reads them")
+    _step(p, kernel, axes, x=x, out=out, extra=extra, parameters=parameters, activation=activation)
 
 
 def fits(x: View, out: View) -> bool:

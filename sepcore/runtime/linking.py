@@ -132,6 +132,8 @@ class _Layout:
         self._put(at + words.TILES, step.tiles)
         for word, value in step.words.items():
             self._put(at + word, value)
+        if step.epilogue:
+            self._put(at + words.PARAMETERS, 0, self._kernel(step.epilogue))
         if step.chain:
             first, size = self.chains[id(step)]
             self._put(at + chain.FIRST_TABLE, first, TABLE)

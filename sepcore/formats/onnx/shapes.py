@@ -16,11 +16,14 @@ from sepcore.formats.onnx.elements import elements_of
 from sepcore.formats.onnx.model import MAX_RANK
 from sepcore.formats.onnx.step import Lengths, Operand, UnsupportedError
 from sepcore.ir.graph import Node, Value
-from sepcore.ir.ops import OPERATORS
-from sepcore.ir.ops.operator import Call
+from sepcore.ir.ops import OPERATORS, custom
+from sepcore.ir.ops.operator import Call, Operator
 
 Attrs = Mapping[str, Any]
 Rule = Callable[[Sequence["Operand"], Attrs], Lengths]
+
+_EXAMPLES = (32, 224)
+"""Lengths in place of those that are not known."""
 
 
 def partial_shapes(op: str, operands: Sequence[Operand | None], attrs: Attrs) -> list[tuple[Lengths, np.dtype[Any]]]:
@@ -43,6 +46,9 @@ def partial_shapes(op: str, operands: Sequence[Operand | None], attrs: Attrs) ->
     if op == "split":
         axis = attrs["axis"] % known[0].rank
         return [(_replaced(known[0].shape, {axis: size}), known[0].dtype) for size in attrs["sizes"]]
+    user = custom.find(op)
+    if user is not None:
+        return [(_users(user.operator, known, attrs), known[0].dtype)]
     shape = _maps(op, known, attrs) if op in _MAPS else _RULES.get(op, _same)(known, attrs)
     return [(shape, _dtype(op, known, attrs))]
 
@@ -97,6 +103,21 @@ def _maps(op: str, operands: Sequence[Operand], attrs: Attrs) -> Lengths:
     call = Call(OPERATORS[op], Node(op, op, names, ("",), attrs), values)
     ((shape, _),) = call.operator.infer(call)
     return batch, *shape[1:]
+
+
+def _users(operator: Operator, operands: Sequence[Operand], attrs: Attrs) -> Lengths:
+    """Of a user's operator: what its rule says whatever the open lengths are, tried with two of them."""
+    names = tuple(operand.name for operand in operands)
+    node = Node(operator.name, operator.name, names, ("",), attrs)
+    tried = []
+    for length in _EXAMPLES:
+        shapes = [tuple(length if known is None else known for known in operand.shape) for operand in operands]
+        values = [Value(name, shape, operand.dtype) for name, shape, operand in zip(names, shapes, operands)]
+        ((shape, _),) = operator.infer(Call(operator, node, values))
+        tried.append(shape)
+    if len({len(shape) for shape in tried}) != 1:
+        raise UnsupportedError("its shape rule gives shapes of different ranks")
+    return tuple(a if a == b else None for a, b in zip(*tried))
 
 
 def _map_channels(op: str, operands: Sequence[Operand], attrs: Attrs) -> int | None:

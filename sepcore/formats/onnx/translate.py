@@ -15,9 +15,11 @@ from sepcore.errors import FormatError, UnsupportedModelError
 from sepcore.formats.onnx.elements import known_elements
 from sepcore.formats.onnx.model import DEFAULT_DOMAIN, OnnxModel, OnnxNode, Unreadable, shown
 from sepcore.formats.onnx.ops import OPERATORS, refusal
+from sepcore.formats.onnx.ops.custom import users_row
 from sepcore.formats.onnx.shapes import partial_shapes
 from sepcore.formats.onnx.step import Lost, LostInputError, Operand, Step, UnsupportedError
 from sepcore.ir.graph import Array, Graph, Node, Value, frozen, rebuilt
+from sepcore.ir.ops import custom
 from sepcore.ir.reference import called, evaluate
 
 OPSETS = range(11, 24)
@@ -128,7 +130,7 @@ class _Translation:
 
     def _made(self, step: Step) -> Sequence[Operand]:
         node = step.node
-        row = OPERATORS.get(node.op) if node.domain == DEFAULT_DOMAIN else None
+        row = OPERATORS.get(node.op) if node.domain == DEFAULT_DOMAIN else users_row(node)
         if row is None:
             raise UnsupportedError(refusal(node))
         count = len(node.inputs)
@@ -182,7 +184,7 @@ class _Translation:
         """The node's outputs, where all its inputs are constants and it is cheap enough to compute them now."""
         arrays = [None if operand is None else operand.content for operand in operands]
         computable = all(array is not None for array, operand in zip(arrays, operands) if operand is not None)
-        if not computable or node.op in _NEVER_FOLDED:
+        if not computable or node.op in _NEVER_FOLDED or custom.find(node.op) is not None:
             return None
         call = called(node, arrays)
         tensors = call.operator.infer(call)

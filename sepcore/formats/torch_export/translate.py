@@ -23,6 +23,7 @@ from sepcore.formats.torch_export.call import (
     value_name,
 )
 from sepcore.formats.torch_export.ops import OPERATORS, SCATTERS, is_assertion, refusal
+from sepcore.formats.torch_export.ops.custom import users_row
 from sepcore.formats.torch_export.program import Argument, AtenGraph, AtenNode, Program, Ref, Subgraph
 from sepcore.ir.graph import Array, Graph, Node, frozen, rebuilt
 from sepcore.ir.graph import Value as GraphInput
@@ -220,7 +221,7 @@ class _Translator:
         for name in call.node.outputs:
             if self._unreadable(name):
                 raise UnsupportedError(self._unreadable(name))
-        row = OPERATORS.get(target)
+        row = OPERATORS.get(target) or users_row(call.node.target)
         if row is None:
             raise UnsupportedError(refusal(call.node.target))
         made = row(call)

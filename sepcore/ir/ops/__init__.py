@@ -71,6 +71,9 @@ resize
     ``output_size`` (or the input ``size``) is the new size, else floor(size * scales); coordinates are computed with
     ``scales`` where they are given, else with the ratio of the sizes.
 
+custom.NAME
+    An operator that a user has registered with ``@sepcore.op``: see :mod:`sepcore.ir.ops.custom`.
+
 Multiply-accumulates are counted for convolutions and matrix products only, as the field does.
 """
 
@@ -84,6 +87,7 @@ from sepcore.ir.ops import (
     activation,
     arithmetic,
     convolution,
+    custom,
     layout,
     pooling,
     product,
@@ -99,7 +103,11 @@ OPERATORS: Mapping[str, Operator] = MappingProxyType({row.name: row for group in
 
 
 def operator_of(node: Node) -> Operator:
-    """The row of ``node.op``; a GraphError where there is none."""
-    if node.op not in OPERATORS:
-        raise node_error(node, "op", "one of the graph's operators", repr(node.op))
-    return OPERATORS[node.op]
+    """The row of ``node.op``, one of OPERATORS or a user's; a GraphError where there is none."""
+    row = OPERATORS.get(node.op)
+    if row is not None:
+        return row
+    user = custom.find(node.op)
+    if user is None:
+        raise node_error(node, "op", custom.advice(node.op) or "one of the graph's operators", repr(node.op))
+    return user.operator

@@ -16,7 +16,10 @@ def refusal(node: OnnxNode) -> str:
     if node.op in _QUANTISED or node.op.startswith("QLinear") or node.op.endswith("QuantizeLinear"):
         return "a quantised operator: int8 arrives with quantisation; export the float model"
     if node.domain != DEFAULT_DOMAIN:
-        return f"an operator of the domain {node.domain!r}, which is neither ONNX's nor defined in the file"
+        return (
+            f"an operator of the domain {node.domain!r}, which is neither ONNX's nor defined in the file; @sepcore.op("
+            f'"{node.domain}::{node.op}") registers a function for it'
+        )
     if node.op in _CONTROL_FLOW:
         return "control flow: sepcore runs graphs without branches and loops"
     return "no operator of sepcore's graph expresses it"

@@ -30,5 +30,7 @@ def refusal(target: str) -> str:
         if target.startswith(prefix):
             return reason
     if not target.startswith(("aten.", "_operator.", "torch.", "math.")):
-        return f"an operator of {target.partition('.')[0]!r}, which is none of PyTorch's own"
+        library, _, name = target.partition(".")
+        advice = f'@sepcore.op("{library}::{name}") registers a function for it'
+        return f"an operator of {library!r}, which is none of PyTorch's own; {advice}"
     return "no operator of sepcore's graph expresses it"

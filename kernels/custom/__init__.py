@@ -1,0 +1,1 @@
+"""Kernels of users' own operators: functions that were written as Python and given to Numba."""
