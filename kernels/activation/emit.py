@@ -53,7 +53,7 @@ def _sigmoid(e: Emitter, x: Any) -> Any:
     A division of 512 bits takes as long as the rest of it together: AVX-512 has an estimate of 14 bits instead, and
     one step of Newton's iteration makes 28 of them.
     """
-    if e.isa.name != "avx512":
+    if e.isa.name != "avx512" or e.lanes == 1:
         return e.b.fdiv(e.splat_constant(1.0), _one_plus_exp_minus(e, x))
     b, divisor = e.b, _one_plus_exp_minus(e, x)
     lanes = ir.IntType(e.lanes)
@@ -77,7 +77,7 @@ def emit_exp2(e: Emitter, t: Any) -> Any:
     Half vectors take them too, so that a channel has the same bits in whichever tile it falls.
     """
     b = e.b
-    if e.isa.name == "avx512":
+    if e.isa.name == "avx512" and e.lanes > 1:  # the forms for vectors; LLVM makes no vector of a scalar's form
         bits, lanes = 32 * e.lanes, ir.IntType(e.lanes)
         # Only the form for whole vectors takes a rounding mode: the current one.
         rounding = [ir.Constant(I32, 4)] if e.lanes == e.isa.lanes else []

@@ -51,7 +51,8 @@ def array_of(rank: int) -> Any:
 
 def _array(context: Any, builder: Any, array: Any, address: Any, shape: list[Any]) -> Any:
     made = make_array(array)(context, builder)
-    strides, stride = [], i64(FLOAT_BYTES)
+    strides: list[Any] = []
+    stride: Any = i64(FLOAT_BYTES)
     for length in reversed(shape):
         strides.insert(0, stride)
         stride = builder.mul(stride, length)
