@@ -120,7 +120,7 @@ class _Search:
         self.sizes = {name: map_shape([int(d) for d in value.shape]) for name, value in values.items()}
         self.consumers = graph.consumers()
         self.index = {node.name: i for i, node in enumerate(graph.nodes)}
-        # What no kernel writes is copied to where it is wanted.
+        # What no kernel writes, an input or a part of a map, is copied to where it is wanted.
         self.made = {name: i for i, node in enumerate(graph.nodes) for name in node.outputs}
         self.leaves: list[str] = []
         self.origins: dict[str, Channels] = {}
@@ -128,6 +128,7 @@ class _Search:
         self.home: dict[int, int] = {}
         self.found: dict[str, int] = {}
         self.parts: dict[str, tuple[str, int]] = {}
+        self.views: set[int] = set()
 
     def places(self, slack: Mapping[str, int]) -> Places:
         for node in self.graph.nodes:
@@ -135,7 +136,7 @@ class _Search:
                 continue
             for name, origin in zip(node.outputs, self._rearranged(node)):
                 self.origins[name] = origin
-                if self._is_read(name) and not self._place(name, origin):
+                if self._is_read(name) and not self._place(name, origin) and not self._place_joined(node):
                     self._leaf(name)
         groups = [self._laid_out(number, slack) for number in range(len(self.groups))]
         placed = {name: self._placed(name, number, groups[number]) for name, number in self.found.items()}
@@ -183,9 +184,8 @@ class _Search:
 
     def _leaf(self, name: str) -> Channels:
         """``name`` has memory of its own: what reads it asks no further."""
-        count = self._channels(name)
-        self.origins[name] = np.stack([np.full(count, len(self.leaves)), np.arange(count)], axis=1)
         self.leaves.append(name)
+        self.origins[name] = self._own(len(self.leaves) - 1)
         return self.origins[name]
 
     def _channels(self, name: str) -> int:
@@ -203,12 +203,11 @@ class _Search:
 
     def _place(self, name: str, origin: Channels) -> bool:
         """Find the value a place among its leaves; False where it must be copied."""
-        leaves = list(dict.fromkeys(origin[:, 0].tolist()))
-        if len(leaves) == 1 and (np.diff(origin[:, 1]) == 1).all():
-            self.parts[name] = (self.leaves[leaves[0]], int(origin[0, 1]))
+        if self._is_part(origin):
+            self.parts[name] = (self.leaves[int(origin[0, 0])], int(origin[0, 1]))
             return True
-        whole = np.concatenate([self.origins[self.leaves[leaf]] for leaf in leaves])
-        number = self._row(leaves) if np.array_equal(whole, origin) else None
+        leaves = list(dict.fromkeys(origin[:, 0].tolist()))
+        number = self._row(leaves) if self._is_whole(origin) else None
         once = len(np.unique(origin, axis=0)) == len(origin)
         gathered = (
             once and name not in self.graph.outputs and all(self.gathers(node, name) for node in self._readers(name))
@@ -219,8 +218,35 @@ class _Search:
             self.found[name] = number
         return number is not None
 
+    def _place_joined(self, node: Node) -> bool:
+        """Find a concat a place with those of its inputs that are not whole leaves as leaves of their own."""
+        if node.op != "concat":
+            return False
+        for name in node.inputs:
+            origin = self.origins[name]
+            if not self._is_whole(origin):
+                if self._is_part(origin):
+                    self.parts[name] = (self.leaves[int(origin[0, 0])], int(origin[0, 1]))
+                    self.views.add(len(self.leaves))
+                self._leaf(name)
+        (self.origins[node.output],) = self._rearranged(node)
+        return self._place(node.output, self.origins[node.output])
+
+    def _is_part(self, origin: Channels) -> bool:
+        """Whether these are neighbouring channels of one leaf."""
+        return bool((np.diff(origin, axis=0) == [0, 1]).all())
+
+    def _is_whole(self, origin: Channels) -> bool:
+        """Whether these are all channels of one leaf after another, each leaf once."""
+        leaves = dict.fromkeys(origin[:, 0].tolist())
+        return np.array_equal(np.concatenate([self._own(leaf) for leaf in leaves]), origin)
+
+    def _own(self, leaf: int) -> Channels:
+        count = self._channels(self.leaves[leaf])
+        return np.stack([np.full(count, leaf), np.arange(count)], axis=1)
+
     def _writable(self, leaf: int) -> bool:
-        return leaf not in self.home and self.leaves[leaf] in self.made
+        return leaf not in self.home and leaf not in self.views and self.leaves[leaf] in self.made
 
     def _row(self, leaves: list[int]) -> int:
         """The group that has the leaves side by side; one that can be extended; else a new one."""
@@ -349,6 +375,8 @@ class _Search:
     def _needs_no_memory(self, name: str, vanishing: set[str]) -> bool:
         if name in self.found or name in self.parts:
             return True
+        if self.leaves[int(self.origins[name][0, 0])] == name:
+            return False
         return not self._is_read(name) and all(node.name in vanishing for node in self.consumers.get(name, ()))
 
     def _last_use(self) -> dict[str, int]:

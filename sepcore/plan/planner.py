@@ -152,7 +152,7 @@ def _lowered(
     """Every node's steps; ``slack`` is what kernels of a lowering before this one found no room for."""
     p = Lowering(graph, values, isa, batch, threads, weights, tuned)
     p.batched_nodes = _tail(graph, values)
-    gathers = partial(rules_conv.gathers, graph)
+    gathers = partial(rules_conv.gathers, graph, p.isa.name)
     p.places = find_places(graph, values, p.batched_nodes, p.isa.lanes, slack, gathers)
     for index, value in enumerate(graph.inputs):
         shape = tuple(int(d) for d in values[value.name].shape)

@@ -37,14 +37,16 @@ def resolve_padding(node: Node, height: int, width: int) -> tuple[int, int, int,
     return top, left, bottom, right
 
 
-def gathers(graph: Graph, node: Node, name: str) -> bool:
+def gathers(graph: Graph, isa: str, node: Node, name: str) -> bool:
     """Whether the rule of ``node`` takes the channels of the map ``name`` from anywhere."""
     if node.op != "conv2d" or name in node.inputs[1:]:
         return False
     oc, per_group, *size = graph.constants[node.inputs[1]].shape
-    groups = node.attrs["groups"]
-    unit = size == [1, 1] and tuple(node.attrs["strides"]) == (1, 1) and tuple(node.attrs["padding"]) == (0,) * 4
-    return bool(unit and groups == 1) or bool(per_group == 1 and groups == oc > 1)
+    groups, strides = node.attrs["groups"], tuple(node.attrs["strides"])
+    if groups == 1:
+        return size == [1, 1] and strides == (1, 1) and tuple(node.attrs["padding"]) == (0,) * 4
+    windows = ([w.size] * 2 == size and (w.stride,) * 2 == strides for w in depthwise_rows.windows(isa))
+    return bool(per_group == 1 and groups == oc and tuple(node.attrs["dilation"]) == (1, 1) and any(windows))
 
 
 def _in_memory_order(x: Map) -> tuple[Map, Array]:
