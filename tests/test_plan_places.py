@@ -232,6 +232,26 @@ def test_shuffles_that_no_layer_takes_in_are_copied() -> None:
     check(graph, 3, 6, 5)
 
 
+def test_parts_that_are_gathered_and_joined() -> None:
+    """A part has its place among planes for one reader and is copied into a row for another."""
+    n = Network(stem=24)
+    a, b, c = n.pointwise(n.x, 14), n.pointwise(n.x, 14), n.pointwise(n.x, 5)
+    first, second = n.split(n.shuffle(n.concat(a, b)), 14, 14)
+    joined = n.concat(second, c, n.slice(c, 1, 4))
+    graph = n.build(n.pointwise(second, 7), n.dense(joined, 6), n.same("sigmoid", a), n.pointwise(first, 3))
+    check(graph, 3, 6, 5)
+
+
+def test_only_parts_are_copied_where_a_concat_joins_them_with_whole_maps() -> None:
+    """ReXNet's shortcut: the first channels are added to, the rest are as they were."""
+    n = Network(stem=12)
+    y = n.pointwise(n.x, 20)
+    y = n.concat(n.same("add", n.slice(y, 0, 12), n.x), n.slice(y, 12, 20))
+    graph = n.build(n.dense(y, 5))
+    assert len(moves(graph, 1, 3, 6, 5)) == 2  # the input, and the second part
+    check(graph, 3, 6, 5)
+
+
 def test_shuffled_channels_of_one_map_cost_nothing() -> None:
     n = Network(stem=24)
     y = n.shuffle(n.pointwise(n.x, 30), 3)

@@ -126,7 +126,8 @@ class _Search:
         self.origins: dict[str, Channels] = {}
         self.groups: list[_Members] = []
         self.home: dict[int, int] = {}
-        self.found: dict[str, int] = {}
+        self.found: dict[str, tuple[int, Channels]] = {}
+        self.traced: list[tuple[str, Channels]] = []
         self.parts: dict[str, tuple[str, int]] = {}
         self.views: set[int] = set()
 
@@ -135,11 +136,11 @@ class _Search:
             if not self._rearranges(node):
                 continue
             for name, origin in zip(node.outputs, self._rearranged(node)):
-                self.origins[name] = origin
+                self._trace(name, origin)
                 if self._is_read(name) and not self._place(name, origin) and not self._place_joined(node):
                     self._leaf(name)
         groups = [self._laid_out(number, slack) for number in range(len(self.groups))]
-        placed = {name: self._placed(name, number, groups[number]) for name, number in self.found.items()}
+        placed = {name: self._placed(number, origin, groups[number]) for name, (number, origin) in self.found.items()}
         return Places(
             tuple(groups),
             self._homes(groups, placed),
@@ -182,10 +183,14 @@ class _Search:
     def _origin(self, name: str) -> Channels:
         return self.origins[name] if name in self.origins else self._leaf(name)
 
+    def _trace(self, name: str, origin: Channels) -> None:
+        self.origins[name] = origin
+        self.traced.append((name, origin))
+
     def _leaf(self, name: str) -> Channels:
-        """``name`` has memory of its own: what reads it asks no further."""
+        """What is made of ``name`` from here on has its channels, not those of the leaves that it is made of."""
         self.leaves.append(name)
-        self.origins[name] = self._own(len(self.leaves) - 1)
+        self._trace(name, self._own(len(self.leaves) - 1))
         return self.origins[name]
 
     def _channels(self, name: str) -> int:
@@ -215,7 +220,7 @@ class _Search:
         if number is None and gathered:
             number = self._planes(leaves)
         if number is not None:
-            self.found[name] = number
+            self.found[name] = number, origin
         return number is not None
 
     def _place_joined(self, node: Node) -> bool:
@@ -229,8 +234,9 @@ class _Search:
                     self.parts[name] = (self.leaves[int(origin[0, 0])], int(origin[0, 1]))
                     self.views.add(len(self.leaves))
                 self._leaf(name)
-        (self.origins[node.output],) = self._rearranged(node)
-        return self._place(node.output, self.origins[node.output])
+        (origin,) = self._rearranged(node)
+        self._trace(node.output, origin)
+        return self._place(node.output, origin)
 
     def _is_part(self, origin: Channels) -> bool:
         """Whether these are neighbouring channels of one leaf."""
@@ -286,7 +292,8 @@ class _Search:
         for number in numbers[1:]:
             new = self.groups[number].order + new
             self.groups[number].order = []
-            self.found = {name: numbers[0] if other == number else other for name, other in self.found.items()}
+            for name, (other, origin) in self.found.items():
+                self.found[name] = numbers[0] if other == number else other, origin
         kept.order += new
         self.home.update((leaf, numbers[0]) for leaf in new)
         return numbers[0]
@@ -331,13 +338,12 @@ class _Search:
         """Where the vectors end in which the values of a row are read."""
         order = self.groups[number].order
         return [
-            firsts[order.index(int(self.origins[name][0, 0]))] + self._padded(self._channels(name))
-            for name, other in self.found.items()
+            firsts[order.index(int(origin[0, 0]))] + self._padded(len(origin))
+            for other, origin in self.found.values()
             if other == number
         ]
 
-    def _placed(self, name: str, number: int, group: Group) -> Place:
-        origin = self.origins[name]
+    def _placed(self, number: int, origin: Channels, group: Group) -> Place:
         firsts = np.array([group.firsts.get(leaf, 0) for leaf in self.leaves])
         leaves = dict.fromkeys(self.leaves[leaf] for leaf in origin[:, 0].tolist())
         return Place(number, tuple((firsts[origin[:, 0]] + origin[:, 1]).tolist()), tuple(leaves))
@@ -382,14 +388,17 @@ class _Search:
     def _last_use(self) -> dict[str, int]:
         """For every value that has a part in what is rearranged."""
         leaves = [-1] * len(self.leaves)
-        touched = {name: sorted({*origin[:, 0].tolist()}) for name, origin in self.origins.items()}
-        for name, numbers in touched.items():
+        touched = [(name, sorted({*origin[:, 0].tolist()})) for name, origin in self.traced]
+        for name, numbers in touched:
             uses = [self.index[node.name] for node in self.consumers.get(name, ())]
             if name in self.graph.outputs:
                 uses.append(len(self.graph.nodes))
             for leaf in numbers:
                 leaves[leaf] = max([leaves[leaf], *uses])
-        return {name: max(leaves[leaf] for leaf in numbers) for name, numbers in touched.items()}
+        found: dict[str, int] = {}
+        for name, numbers in touched:
+            found[name] = max([found.get(name, -1), *(leaves[leaf] for leaf in numbers)])
+        return found
 
 
 def _position(part: Sequence[int], whole: Sequence[int]) -> int | None:
