@@ -1,70 +1,90 @@
-"""What users call: open a model by file or name, run it on arrays or pictures."""
+"""What users call: open a model by file or name, run it on arrays or pictures.
+
+What opens files of every kind and plans is imported when it is needed: a model that has run before needs neither.
+"""
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sepcore.errors import OptionError
-from sepcore.formats.checkpoint import read_checkpoint
-from sepcore.formats.sniff import ONNX, SEPCORE, TORCH_EXPORT, sniff
-from sepcore.image.batches import classify_files
-from sepcore.image.preprocess import Preprocess
-from sepcore.image.read import Picture
-from sepcore.ir.graph import Graph
-from sepcore.ir.verify import verify
-from sepcore.labels import Prediction, check_labels, read_labels
-from sepcore.models import recognise
 from sepcore.options import SessionOptions
-from sepcore.passes import run_passes
-from sepcore.passes.open_batch import open_batch
-from sepcore.runtime.session import Session, described_outputs
+from sepcore.runtime.session import OpenGraph, Session, chosen_isa
+from sepcore.runtime.threads import num_threads as thread_count
 
-_IMAGENET_CLASSES = 1000
-_CROP_RATIO = 0.875  # of the short side that the crop takes, where a file says nothing
+if TYPE_CHECKING:
+    from sepcore.formats.sep_manifest import PackedWeights
+    from sepcore.image.preprocess import Preprocess
+    from sepcore.image.read import Picture
+    from sepcore.ir.graph import Graph
+    from sepcore.labels import Prediction
+    from sepcore.opening import Network
+    from sepcore.runtime.startup import Started
 
 
-@dataclass(frozen=True)
-class Network:
-    """What a file held: a graph, and what is known about its pictures and classes.
+class Described(Protocol):
+    """What is known of a network beside its graph."""
 
-    Attributes
-    ----------
-    family, arch : what a state dict was recognised as; for a file with a graph, its format and the graph's name.
-    num_classes : 0 where the output is not one score per class.
-    rewritten : whether the graph has been verified and the passes have run over it.
-    """
-
-    graph: Graph
-    preprocess: Preprocess
-    family: str
-    arch: str
-    num_classes: int
-    labels: Sequence[str] | None = None
-    rewritten: bool = False
+    @property
+    def preprocess(self) -> Preprocess: ...
+    @property
+    def family(self) -> str: ...
+    @property
+    def arch(self) -> str: ...
+    @property
+    def num_classes(self) -> int: ...
+    @property
+    def labels(self) -> Sequence[str] | None: ...
 
 
 class Model(Session):
     """A session that also knows how its pictures are prepared and what its classes are called.
 
-    Attributes
+    Parameters
     ----------
-    preprocess : from a picture to the input.
-    labels : one name per class, or None where they are not known.
-    family, arch : what the file was recognised as.
+    describe : gives what is known of the network; asked when it is needed.
+    graph, options, started : as :class:`sepcore.runtime.session.Session` takes them.
     """
 
-    def __init__(self, network: Network, labels: Sequence[str] | None, options: SessionOptions) -> None:
-        super().__init__(rewritten(network).graph, options)
-        self.preprocess = network.preprocess
-        self.family, self.arch = network.family, network.arch
-        self.num_classes = network.num_classes
-        check_labels(labels, self.num_classes)
-        self.labels: Sequence[str] | None = labels
+    def __init__(
+        self,
+        describe: Callable[[], Described],
+        graph: Graph | OpenGraph,
+        options: SessionOptions,
+        started: Started | None = None,
+    ) -> None:
+        super().__init__(graph, options, started)
+        self._describe = describe
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """From a picture to the input."""
+        return self._describe().preprocess
+
+    @property
+    def labels(self) -> Sequence[str] | None:
+        """One name per class, or None where they are not known."""
+        return self._describe().labels
+
+    @property
+    def family(self) -> str:
+        """What the file was recognised as."""
+        return self._describe().family
+
+    @property
+    def arch(self) -> str:
+        """The network's name within its family."""
+        return self._describe().arch
+
+    @property
+    def num_classes(self) -> int:
+        """0 where the output is not one score per class."""
+        return self._describe().num_classes
 
     def classify(
         self, images: Picture | Iterable[Picture], k: int = 5, batch_size: int = 1
@@ -86,6 +106,8 @@ class Model(Session):
         ImageError : a picture cannot be read; names it.
         OptionError : k or batch_size below 1.
         """
+        from sepcore.image.batches import classify_files
+
         single = is_picture(images)
         results = []
         for _, found in classify_files(self, [images] if single else images, k, batch_size):  # type: ignore[list-item, arg-type]
@@ -140,8 +162,49 @@ def load(
     ThreadingError : Numba has no threading layer to share calls with.
     """
     options = SessionOptions(num_threads, precision, Path(cache_dir) if cache_dir is not None else None, threading)
-    network = opened_network(model, options.cache_dir, arch, labels, preprocess, input_size, overrides)
-    return Model(network, network.labels, options)
+
+    @cache
+    def network() -> Network:
+        from sepcore import opening
+
+        found = opening.opened_network(model, options.cache_dir, arch, labels, preprocess, input_size, overrides)
+        return opening.rewritten(found)
+
+    @cache
+    def description() -> Described:
+        from sepcore import opening
+        from sepcore.formats.sep import read_description
+
+        return opening.as_asked(read_description(model), labels, preprocess, input_size)
+
+    def graph() -> tuple[Graph, Mapping[str, PackedWeights]]:
+        return network().graph, network().packed
+
+    started = None if arch is not None or overrides else _started(model, options, graph)
+    if started is None:
+        network()
+        return Model(network, graph, options)
+    if (labels, preprocess, input_size) != (None, None, None):
+        description()  # which is wrong where one of them is
+    return Model(description, graph, options, started)
+
+
+def _started(model: str | os.PathLike[str], options: SessionOptions, graph: OpenGraph) -> Started | None:
+    """What runs a .sep file with packed weights at once; planned and kept now, where no process did before."""
+    if options.threading != "pool" or not os.path.isfile(model):
+        return None
+    from sepcore.runtime import startup
+
+    isa, threads = chosen_isa().name, thread_count(options.num_threads)
+    found = startup.find(model, isa, threads, options.cache_dir)
+    if found is None:
+        opened, packed = graph()
+        if isa in packed:
+            from sepcore.runtime.keeping import keep
+
+            keep(model, opened, packed[isa], isa, threads, options.cache_dir)
+            found = startup.find(model, isa, threads, options.cache_dir)
+    return found
 
 
 def convert(
@@ -149,6 +212,7 @@ def convert(
     out: str | os.PathLike[str],
     *,
     overwrite: bool = False,
+    pack: Sequence[str] = (),
     arch: str | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     labels: str | os.PathLike[str] | Sequence[str] | None = None,
@@ -162,6 +226,8 @@ def convert(
     ----------
     out : the file to write. It appears whole or not at all.
     overwrite : whether a file of that name may be replaced.
+    pack : CPU levels whose packed weights go into the file as well, so that they are mapped and not made when it is
+        opened: "native", or what ``sepcore.compile.levels`` calls them.
     model, arch, cache_dir, labels, preprocess, input_size, overrides : as :func:`load` takes them.
 
     Returns
@@ -180,15 +246,17 @@ def convert(
     if not overwrite and os.path.lexists(target):
         raise OptionError(f"{target}: expected a name that is free, found a file; --force (overwrite=True) replaces it")
     folder = Path(cache_dir) if cache_dir is not None else None
-    network = rewritten(opened_network(model, folder, arch, labels, preprocess, input_size, overrides))
-    check_labels(network.labels, network.num_classes)
-    from sepcore import __version__
+    from sepcore import __version__, opening
     from sepcore.formats.sep import write_sep
-    from sepcore.formats.sep_manifest import Packed
+    from sepcore.formats.sep_manifest import SepNetwork
 
+    isas = [_at_level(level) for level in pack]
+    found = opening.opened_network(model, folder, arch, labels, preprocess, input_size, overrides)
+    network = opening.rewritten(found)
+    network = replace(network, packed=_packed(network, isas, folder))
     write_sep(
         target,
-        Packed(
+        SepNetwork(
             network.graph,
             network.preprocess,
             network.family,
@@ -196,131 +264,34 @@ def convert(
             network.num_classes,
             network.labels,
             f"sepcore {__version__}",
+            network.packed,
         ),
     )
     return network
 
 
+def _at_level(level: str) -> str:
+    """The instruction set of a CPU level."""
+    if level == "native":
+        return chosen_isa().name
+    from sepcore.compile.levels import at_level
+
+    return at_level(level).name
+
+
+def _packed(network: Network, isas: Sequence[str], cache_dir: Path | None) -> dict[str, PackedWeights]:
+    """The weights packed for pictures of the network's size, for one thread and as many as a call here may use."""
+    if not isas:
+        return {}
+    from sepcore.opening import picture_shapes
+    from sepcore.plan import tuned_rows
+    from sepcore.plan.packing import pack
+
+    shapes = picture_shapes(network.graph, network.preprocess.input_size)
+    threads = sorted({1, thread_count()})
+    return {isa: pack(network.graph, shapes, isa, threads, tuned_rows(isa, cache_dir)) for isa in isas}
+
+
 def InferenceSession(path: str | os.PathLike[str], **options: Any) -> Model:
     """ONNX Runtime's spelling of :func:`load`."""
     return load(path, **options)
-
-
-def opened_network(
-    model: str | os.PathLike[str],
-    cache_dir: Path | None,
-    arch: str | None,
-    labels: str | os.PathLike[str] | Sequence[str] | None,
-    preprocess: Preprocess | None,
-    input_size: int | tuple[int, int] | None,
-    overrides: dict[str, Any],
-) -> Network:
-    """The network of a file or name, with the preprocessing and labels that were asked for."""
-    path, named_labels, named_preprocess = locate(model, cache_dir)
-    network = _read(path, arch, overrides)
-    chosen = preprocess or named_preprocess or network.preprocess
-    if input_size is not None:
-        chosen = _resized(chosen, input_size)
-    return replace(
-        network, preprocess=chosen, labels=_labels(labels, named_labels or network.labels, network.num_classes)
-    )
-
-
-def rewritten(network: Network) -> Network:
-    """The network with all passes run over its graph."""
-    if network.rewritten:
-        return network
-    verify(network.graph)
-    return replace(network, graph=run_passes(network.graph), rewritten=True)
-
-
-def _read(path: Path, arch: str | None, overrides: dict[str, Any]) -> Network:
-    """The network in a file: a graph as it stands there, or the one that a state dict is recognised as."""
-    kind = sniff(path)
-    if kind not in (TORCH_EXPORT, ONNX, SEPCORE):
-        found = recognise(read_checkpoint(path), arch=arch, **overrides)
-        return Network(found.graph, found.preprocess, found.family, found.arch, found.num_classes, found.labels)
-    given = [name for name, value in {"arch": arch, **overrides}.items() if value is not None]
-    if given:
-        raise OptionError(f"{path}: {given[0]} says what a state dict cannot; this file holds its whole graph")
-    if kind == SEPCORE:
-        from sepcore.formats.sep import read_sep
-
-        packed = read_sep(path)
-        return Network(
-            packed.graph,
-            packed.preprocess,
-            packed.family,
-            packed.arch,
-            packed.num_classes,
-            packed.labels,
-            rewritten=True,
-        )
-    if kind == ONNX:
-        from sepcore.formats.onnx import read_onnx
-
-        graph = read_onnx(path)
-    else:
-        from sepcore.formats.torch_export import read_pt2
-
-        graph = read_pt2(path)
-    verify(graph)
-    graph = open_batch(graph)
-    return Network(graph, _plain_preprocess(graph), kind, graph.name, _classes(graph))
-
-
-def _plain_preprocess(graph: Graph) -> Preprocess:
-    """ImageNet's usual preprocessing at the size the graph takes, 224 where it takes any."""
-    shape = graph.inputs[0].shape if graph.inputs else ()
-    lengths = shape[2:] if len(shape) == 4 else ()
-    height, width = (d if isinstance(d, int) else 224 for d in lengths) if lengths else (224, 224)
-    return Preprocess((height, width), math.floor(min(height, width) / _CROP_RATIO))
-
-
-def _classes(graph: Graph) -> int:
-    """Scores per image, where the graph takes pictures and its only output is (n, classes)."""
-    if len(graph.outputs) != 1 or len(graph.inputs) != 1 or len(graph.inputs[0].shape) != 4:
-        return 0
-    (value,) = described_outputs(graph)
-    return value.shape[1] if len(value.shape) == 2 and isinstance(value.shape[1], int) else 0
-
-
-def locate(
-    model: str | os.PathLike[str], cache_dir: Path | None
-) -> tuple[Path, Sequence[str] | None, Preprocess | None]:
-    """The file of a model; for a named one also its labels and preprocessing."""
-    path = Path(model)
-    from sepcore import hub
-
-    # A folder of a model's name, as examples/digits is, does not hide the model.
-    if path.is_file() or isinstance(model, os.PathLike) or str(model) not in hub.MODELS:
-        if not path.exists() and not isinstance(model, os.PathLike) and not path.suffix and len(path.parts) == 1:
-            hub.find(str(model))
-        if not path.exists():
-            raise FileNotFoundError(f"{model}: no such file, and no model of that name; `sepcore models` lists them")
-        return path, None, None
-    named = hub.find(str(model))
-    return hub.fetch(named.name, cache_dir), read_labels(named.labels), named.preprocess
-
-
-def _resized(preprocess: Preprocess, input_size: int | tuple[int, int]) -> Preprocess:
-    """The preprocessing for another input size: the short side keeps its ratio to the crop."""
-    size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
-    if len(size) != 2 or not all(type(s) is int and s > 0 for s in size):
-        raise OptionError(f"input_size: expected one or two positive integers, found {input_size!r}")
-    resize = preprocess.resize
-    if resize is not None:
-        resize = max(1, round(resize * min(size) / min(preprocess.input_size)))
-    return replace(preprocess, input_size=size, resize=resize)
-
-
-def _labels(
-    given: str | os.PathLike[str] | Sequence[str] | None, named: Sequence[str] | None, classes: int
-) -> Sequence[str] | None:
-    if given is None:
-        if named is not None:
-            return named
-        return read_labels("imagenet1k") if classes == _IMAGENET_CLASSES else None
-    if isinstance(given, (str, os.PathLike)):
-        return read_labels(given)
-    return list(given)

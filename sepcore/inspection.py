@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from sepcore.api import Network, locate, opened_network, rewritten
 from sepcore.errors import OptionError
 from sepcore.formats.checkpoint import read_checkpoint
 from sepcore.formats.sniff import ONNX, SEPCORE, TORCH_EXPORT, TORCHSCRIPT, sniff
@@ -25,13 +24,11 @@ from sepcore.ir.graph import Graph, Node, Value
 from sepcore.ir.infer import infer_shapes, specialise
 from sepcore.ir.ops.activation import OPERATORS as ACTIVATIONS
 from sepcore.ir.verify import verify
+from sepcore.opening import Network, locate, opened_network, picture_shapes, rewritten
 from sepcore.passes import run_shape_passes
 from sepcore.plan import Program, WeightStore, plan
 from sepcore.runtime.session import chosen_isa
 from sepcore.runtime.threads import num_threads
-
-_ANY_LENGTH = 224
-"""Stands for a length that the network leaves open and that no picture size decides."""
 
 # Between a depthwise and a pointwise convolution these keep the map's shape and mix no pixels. A product is the gate of
 # a squeeze-and-excite block, or the second half of an activation that a file spells out.
@@ -166,19 +163,12 @@ def open_network(
     network = opened_network(file, None, arch, None, None, input_size, overrides)
     verify(network.graph)
     path = locate(file, None)[0]
-    size = network.preprocess.input_size
-    shapes = {value.name: concrete(value, size) for value in network.graph.inputs}
+    shapes = picture_shapes(network.graph, network.preprocess.input_size)
     for value in network.graph.inputs:
         taken = shapes[value.name][2:]
         if input_size is not None and len(value.shape) == 4 and taken != (input_size, input_size):
             raise OptionError(f"input_size: {file} takes {value}, found {input_size}")
     return Opened(str(path), sniff(path), network, shapes)
-
-
-def concrete(value: Value, size: tuple[int, int]) -> tuple[int, ...]:
-    """One image of ``size``, where the declared lengths leave that open."""
-    usual = (1, _ANY_LENGTH, *size) if len(value.shape) == 4 else (1, *[_ANY_LENGTH] * len(value.shape))
-    return tuple(declared if isinstance(declared, int) else length for declared, length in zip(value.shape, usual))
 
 
 def fused(opened: Opened) -> Graph:

@@ -19,13 +19,13 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from sepcore.api import rewritten
 from sepcore.errors import FormatError, OptionError
 from sepcore.formats.sniff import SAFETENSORS, TORCH_LEGACY, TORCH_ZIP, sniff
 from sepcore.inspection import Opened, fused, open_network
 from sepcore.ir.graph import Array, Graph, Node
 from sepcore.ir.infer import infer_shapes
 from sepcore.ir.reference import run_reference
+from sepcore.opening import rewritten
 from sepcore.runtime.session import Session
 
 TOLERANCE = 1e-4

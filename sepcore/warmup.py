@@ -10,13 +10,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from sepcore.api import Network, opened_network, rewritten
 from sepcore.compile import KernelRow, ObjectCache, Progress, keep_objects, open_cache
 from sepcore.compile.levels import LEVELS, at_level
 from sepcore.errors import OptionError
-from sepcore.inspection import concrete
 from sepcore.kernels import registry
 from sepcore.kernels.runtime import rows as runtime_rows
+from sepcore.opening import Network, concrete, opened_network, rewritten
 from sepcore.plan import WeightStore, for_one_image, plan_at, tuned_rows
 from sepcore.plan.select import NOTHING_TUNED
 from sepcore.plan.weights import Place

@@ -52,6 +52,26 @@ def laid_out() -> tuple[list[dict[str, Any]], bytes]:
 ENTRIES, TENSORS = laid_out()
 
 
+def packed() -> tuple[list[dict[str, Any]], bytes]:
+    """The entries of two levels of packed weights, and their bytes from a multiple of 4096 on."""
+    levels, content = [], b""
+    for isa, sizes in (("avx2", (100, 64, 1)), ("another_cpu", (8,))):
+        content = content.ljust(-(-len(content) // 4096) * 4096, b"\0")
+        first, blocks = len(content), []
+        for number, size in enumerate(sizes):
+            content = content.ljust(aligned(len(content)), b"\0")
+            raw = bytes(range(1, size + 1))
+            entry = {"key": f"{number:032x}", "offset": len(content) - first, "bytes": size}
+            blocks.append({**entry, "crc32": zlib.crc32(raw)})
+            content += raw
+        content = content.ljust(aligned(len(content)) + 4096, b"\0")
+        levels.append({"isa": isa, "shapes": [[1, 3, 8, 6]], "blocks": blocks})
+    return levels, content
+
+
+LEVELS, PACKED = packed()
+
+
 def manifest() -> dict[str, Any]:
     """A sound manifest: a convolution with a fused clamp, a pad, and a cast there and back."""
     conv = {"strides": [2, 1], "padding": [1, 1, 1, 1], "groups": 1, "activation": ["clamp", 0.0, {"float": "inf"}]}
@@ -82,6 +102,7 @@ def manifest() -> dict[str, Any]:
             ],
         },
         "tensors": copy.deepcopy(ENTRIES),
+        "packed": copy.deepcopy(LEVELS),
     }
 
 
@@ -89,12 +110,17 @@ def node(op: str, name: str, inputs: list[str], output: str, attrs: dict[str, An
     return {"op": op, "name": name, "inputs": inputs, "outputs": [output], "attrs": attrs, "source": f"line of {name}"}
 
 
-def signed(content: object, tensors: bytes = TENSORS, *, version: int = 1, size: int | None = None) -> bytes:
+def signed(
+    content: object, tensors: bytes = TENSORS, packed: bytes = PACKED, *, version: int = 2, size: int | None = None
+) -> bytes:
     """A whole file, with the checksum of its head and manifest right, whatever these say."""
     text = content if isinstance(content, bytes) else json.dumps(content, ensure_ascii=False).encode()
-    start = aligned(HEAD_BYTES + len(text))
-    head = struct.pack("<8sIIQ", b"SEPCORE\0", version, len(text), start + len(tensors) if size is None else size)
-    return (head + hashlib.sha256(head + text).digest() + text).ljust(start, b"\0") + tensors
+    tail = bytes(-(HEAD_BYTES + len(text)) % 64) + tensors
+    if packed:
+        tail += bytes(-(HEAD_BYTES + len(text) + len(tail)) % 4096) + packed
+    whole = HEAD_BYTES + len(text) + len(tail)
+    head = struct.pack("<8sIIQ", b"SEPCORE\0", version, len(text), whole if size is None else size)
+    return head + hashlib.sha256(head + text).digest() + text + tail
 
 
 def sound() -> bytes:
@@ -121,14 +147,14 @@ def places(value: Any, path: Way = ()) -> Iterator[tuple[Way, Any]]:
 
 def truncations() -> Iterator[Case]:
     whole = sound()
-    for length in range(len(whole)):
+    for length in (*range(3000), *range(3000, len(whole), 37)):
         yield f"cut at byte {length}", whole[:length]
 
 
 def additions() -> Iterator[Case]:
     for count in (1, 63, 64, 65, 4096):
         yield f"{count} zeros more", sound() + bytes(count)
-        yield f"{count} zeros more, announced", signed(manifest(), TENSORS + bytes(count))
+        yield f"{count} zeros more, announced", signed(manifest(), packed=PACKED + bytes(count))
     bare = {**manifest(), "tensors": []}
     bare["graph"] = {**bare["graph"], "outputs": ["x"], "nodes": []}
     yield "tensors that nothing tells of", signed(bare)
@@ -136,7 +162,7 @@ def additions() -> Iterator[Case]:
 
 def heads() -> Iterator[Case]:
     whole = sound()
-    for version in (0, 2, 3, 1 << 31, (1 << 32) - 1):
+    for version in (0, 1, 3, 1 << 31, (1 << 32) - 1):
         yield f"version {version}", signed(manifest(), version=version)
     for length in (0, 1, 8 << 20, (8 << 20) + 1, (1 << 32) - 1):
         yield f"manifest of {length} bytes", whole[:12] + struct.pack("<I", length) + whole[16:]
@@ -290,6 +316,41 @@ def layouts() -> Iterator[Case]:
     )
 
 
+def packings() -> Iterator[Case]:
+    """Packed weights that lie elsewhere than the file allows, or are not what it says."""
+
+    def block(**values: Any) -> bytes:
+        return signed(changed(("packed", 0, "blocks", 1), {**LEVELS[0]["blocks"][1], **values}))
+
+    def level(**values: Any) -> bytes:
+        return signed(changed(("packed", 1), {**LEVELS[1], **values}))
+
+    for offset in (-64, 0, 1, 64, 127, 192, 4096, 1 << 40, 1 << 64, 128.0, True):
+        yield f"offset {offset!r}", block(offset=offset)
+    for size in (-1, 0, 1, 63, 65, 128, 1 << 40, 1 << 64, 64.0, True):
+        yield f"{size!r} bytes", block(bytes=size)
+    for crc in (0, -1, LEVELS[0]["blocks"][1]["crc32"] ^ 1, 1 << 32):
+        yield f"CRC-32 {crc}", block(crc32=crc)
+    for key in ("", "0" * 31, "0" * 33, "x" * 32, "A" * 32, 0):
+        yield f"key {key!r}", block(key=key)
+    yield "a key twice", block(key=LEVELS[0]["blocks"][0]["key"])
+    yield "no blocks", level(blocks=[])
+    yield "an instruction set twice", level(isa=LEVELS[0]["isa"])
+    for isa in ("", "AVX", "a b", "../avx2"):
+        yield f"instruction set {isa!r}", level(isa=isa)
+    for shapes in ([[0]], [[-1]], [[1 << 41]], [1], 1, [["n"]]):
+        yield f"shapes {shapes!r}", level(shapes=shapes)
+    yield "one level less", signed({**manifest(), "packed": LEVELS[:1]})
+    yield "one level more", signed({**manifest(), "packed": [*LEVELS, {**LEVELS[1], "isa": "third"}]})
+    yield "another order", signed({**manifest(), "packed": LEVELS[::-1]})
+    yield "no spare bytes", signed(manifest(), packed=PACKED[:-4096])
+    yield "a spare byte less", signed(manifest(), packed=PACKED[:-1])
+    for place in (-1, -4096, 100, 127, 64 * 3, 4095):
+        raw = bytearray(PACKED)
+        raw[place] ^= 1
+        yield f"something at {place}", signed(manifest(), packed=bytes(raw))
+
+
 def graphs() -> Iterator[Case]:
     """Graphs that break a rule."""
     nodes = ("graph", "nodes")
@@ -341,6 +402,7 @@ GROUPS: tuple[Callable[[], Iterator[Case]], ...] = (
     members,
     wrong_types,
     layouts,
+    packings,
     graphs,
     beside_the_graph,
 )

@@ -22,6 +22,7 @@ _ORDER = (
     {"compile", "plan"},
     {"runtime"},
     {"quantize", "hub"},
+    {"opening"},
     {"api", "ops"},
     {"inspection", "verification"},
     {"warmup", "freeze"},

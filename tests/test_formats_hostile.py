@@ -17,7 +17,8 @@ from torch_layouts import Raw, zip_file
 
 import sepcore.formats
 from sepcore.errors import FormatError
-from sepcore.formats import read_checkpoint, sniff
+from sepcore.formats.checkpoint import read_checkpoint
+from sepcore.formats.sniff import sniff
 
 SECONDS = 1.0
 

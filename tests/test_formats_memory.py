@@ -23,7 +23,7 @@ ELEMENTS = 8 << 20
 READ_ALL = """
 import sys
 from sepcore.errors import FormatError
-from sepcore.formats import read_checkpoint
+from sepcore.formats.checkpoint import read_checkpoint
 
 def peak():
     return next(int(line.split()[1]) << 10 for line in open("/proc/self/status") if line.startswith("VmHWM"))

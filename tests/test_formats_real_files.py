@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from sepcore.errors import FormatError
-from sepcore.formats import read_checkpoint, sniff
+from sepcore.formats.checkpoint import read_checkpoint
+from sepcore.formats.sniff import sniff
 
 pytestmark = pytest.mark.data
 

@@ -10,7 +10,7 @@ import hostile
 import pytest
 
 from sepcore.errors import FormatError
-from sepcore.formats import read_checkpoint
+from sepcore.formats.checkpoint import read_checkpoint
 
 Group = Callable[[], Iterator[tuple[str, bytes]]]
 

@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 from torch_layouts import safetensors_file
 
 from sepcore.errors import FormatError
-from sepcore.formats import read_checkpoint
+from sepcore.formats.checkpoint import read_checkpoint
 from sepcore.formats.safetensors import read_header
 from sepcore.formats.source import Source
 

@@ -21,11 +21,12 @@ import pytest
 from networks import DIGITS
 
 import sepcore
-from sepcore import api
+from sepcore import api, opening
 from sepcore.cli import main
 from sepcore.errors import FormatError, GraphError, OptionError, SepcoreError
-from sepcore.formats.sep import VERSION, read_sep, write_sep
-from sepcore.formats.sep_manifest import Packed
+from sepcore.formats.sep import read_sep, write_sep
+from sepcore.formats.sep_head import VERSION
+from sepcore.formats.sep_manifest import SepNetwork
 from sepcore.image.preprocess import Preprocess
 from sepcore.ir.graph import GraphBuilder
 
@@ -55,11 +56,11 @@ def by_hand(tmp_path: Path) -> Path:
     return path
 
 
-def packed(build: Callable[[GraphBuilder, str], str], **changes: Any) -> Packed:
+def network(build: Callable[[GraphBuilder, str], str], **changes: Any) -> SepNetwork:
     """A network of one input x and what ``build`` makes of it."""
     graph = GraphBuilder("small")
     x = graph.input("x", ("n", 3, 8, 8))
-    found = Packed(graph.build([build(graph, x)]), Preprocess((8, 8)), "tests", "small", 0, None, "tests 1")
+    found = SepNetwork(graph.build([build(graph, x)]), Preprocess((8, 8)), "tests", "small", 0, None, "tests 1")
     return replace(found, **changes)
 
 
@@ -87,6 +88,22 @@ def test_a_file_put_together_by_the_description_is_read(by_hand: Path) -> None:
     for name, array in hostile_sep.ARRAYS.items():
         assert graph.constants[name].dtype == array.dtype
         np.testing.assert_array_equal(graph.constants[name], array, strict=True)
+
+
+def test_packed_weights_are_read_only_views_of_the_file(by_hand: Path) -> None:
+    packed = read_sep(by_hand).packed
+    assert list(packed) == ["avx2", "another_cpu"]
+    assert packed["avx2"].shapes == ((1, 3, 8, 6),)
+    assert list(packed["avx2"].blocks.items()) == [
+        (f"{0:032x}", (0, 100)),
+        (f"{1:032x}", (128, 64)),
+        (f"{2:032x}", (192, 1)),
+    ]
+    for weights in packed.values():
+        assert weights.content.ctypes.data % 4096 == 0 and not weights.content.flags.writeable
+        for offset, size in weights.blocks.values():
+            assert bytes(weights.content[offset : offset + size]) == bytes(range(1, size + 1))
+        assert not weights.content[-4096:].any()
 
 
 def test_constants_are_aligned_read_only_views_of_one_mapping(by_hand: Path) -> None:
@@ -132,7 +149,7 @@ def test_writing_gives_the_described_bytes(by_hand: Path, tmp_path: Path) -> Non
 )
 def test_attributes_come_back_as_they_were(op: str, attrs: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "one.sep"
-    write_sep(path, packed(lambda graph, x: graph.add(op, [x], **attrs)))
+    write_sep(path, network(lambda graph, x: graph.add(op, [x], **attrs)))
     found = read_sep(path).graph.nodes[0].attrs
     assert {k: np.dtype(v) if k == "dtype" else v for k, v in found.items()} == {
         k: np.dtype(v) if k == "dtype" else v for k, v in attrs.items()
@@ -147,15 +164,15 @@ def test_attributes_come_back_as_they_were(op: str, attrs: dict[str, Any], tmp_p
 @pytest.mark.parametrize(
     "content",
     [
-        packed(lambda graph, x: graph.add("clamp", [x], lo=float("nan"))),
-        packed(lambda graph, x: graph.add("cast", [x], dtype=np.float16)),
-        packed(lambda graph, x: graph.add("cast", [x], dtype=">f4")),
-        packed(lambda graph, x: graph.add("slice", [x], axes=(1,), starts=(0,), ends=(1 << 63,))),
-        packed(lambda graph, x: graph.add("no_operator", [x])),
+        network(lambda graph, x: graph.add("clamp", [x], lo=float("nan"))),
+        network(lambda graph, x: graph.add("cast", [x], dtype=np.float16)),
+        network(lambda graph, x: graph.add("cast", [x], dtype=">f4")),
+        network(lambda graph, x: graph.add("slice", [x], axes=(1,), starts=(0,), ends=(1 << 63,))),
+        network(lambda graph, x: graph.add("no_operator", [x])),
     ],
     ids=["nan", "half", "big-endian", "too large", "unknown operator"],
 )
-def test_what_the_format_cannot_hold_is_refused_and_leaves_no_file(content: Packed, tmp_path: Path) -> None:
+def test_what_the_format_cannot_hold_is_refused_and_leaves_no_file(content: SepNetwork, tmp_path: Path) -> None:
     with pytest.raises(GraphError):
         write_sep(tmp_path / "never.sep", content)
     assert list(tmp_path.iterdir()) == []
@@ -210,7 +227,7 @@ def test_what_was_asked_for_at_conversion_is_kept(tmp_path: Path) -> None:
 def test_the_passes_do_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "net.sep"
     written = api.convert("digits", path).graph
-    monkeypatch.setattr(api, "run_passes", lambda graph: pytest.fail("the passes ran over a .sep file"))
+    monkeypatch.setattr(opening, "run_passes", lambda graph: pytest.fail("the passes ran over a .sep file"))
     found = read_sep(path).graph
     assert (found.nodes, found.inputs, found.outputs) == (written.nodes, written.inputs, written.outputs)
     assert "batch_norm" not in {node.op for node in found.nodes}
@@ -220,13 +237,13 @@ def test_the_passes_do_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_newer_format_says_so(tmp_path: Path) -> None:
     path = tmp_path / "newer.sep"
     path.write_bytes(hostile_sep.signed(b"whatever it will be", version=VERSION + 1))
-    with pytest.raises(FormatError, match=f"version {VERSION} or older, found {VERSION + 1}.*update sepcore"):
+    with pytest.raises(FormatError, match=f"version {VERSION}, found {VERSION + 1}.*update sepcore"):
         sepcore.load(path)
 
 
 def test_an_open_network_outlives_the_replacement_of_its_file(by_hand: Path) -> None:
     before = read_sep(by_hand)
-    write_sep(by_hand, packed(lambda graph, x: graph.add("relu", [x])))
+    write_sep(by_hand, network(lambda graph, x: graph.add("relu", [x])))
     np.testing.assert_array_equal(before.graph.constants["w"], hostile_sep.ARRAYS["w"])
     assert read_sep(by_hand).graph.name == "small"
 
@@ -237,7 +254,7 @@ def test_a_failed_write_leaves_the_old_file_alone(by_hand: Path, monkeypatch: py
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        write_sep(by_hand, packed(lambda graph, x: graph.add("relu", [x])))
+        write_sep(by_hand, network(lambda graph, x: graph.add("relu", [x])))
     assert by_hand.read_bytes() == hostile_sep.sound()
     assert [path.name for path in by_hand.parent.iterdir()] == [by_hand.name]
 
@@ -275,6 +292,14 @@ def test_hostile_files_are_refused_within_a_second(
         (hostile_sep.layouts, "something between the tensors", "zeros up to"),
         (hostile_sep.layouts, "something behind the manifest", "zeros up to"),
         (hostile_sep.layouts, "a bool of 2", "0 or 1"),
+        (hostile_sep.heads, "version 1", "version 2.*convert the model again"),
+        (hostile_sep.packings, "offset 192", "packed weights for avx2.*offset 128"),
+        (hostile_sep.packings, "128 bytes", "CRC-32|offset"),
+        (hostile_sep.packings, "CRC-32 0", "packed weights for avx2.*CRC-32"),
+        (hostile_sep.packings, "a key twice", "a key of its own"),
+        (hostile_sep.packings, "an instruction set twice", "one level for each"),
+        (hostile_sep.packings, "something at -1", "zeros up to"),
+        (hostile_sep.packings, "something at 4095", "zeros up to"),
         (hostile_sep.graphs, "a cycle", "graph that keeps the rules"),
         (hostile_sep.graphs, "the dtype ','", "a word"),
         (hostile_sep.beside_the_graph, "a label too few", "2 names"),

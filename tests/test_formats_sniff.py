@@ -9,7 +9,7 @@ import pytest
 from torch_layouts import ZipEntry, zip_archive
 
 from sepcore.errors import FormatError
-from sepcore.formats import sniff
+from sepcore.formats.sniff import sniff
 
 EXPORTED = zip_archive([ZipEntry("net/models/model.json", b"{}"), ZipEntry("net/data/weights/weight_0", b"1234")])
 SCRIPTED = zip_archive(

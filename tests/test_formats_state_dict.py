@@ -9,7 +9,7 @@ import pytest
 from torch_layouts import Stored, safetensors_file, tensor, zip_file
 
 from sepcore.errors import FormatError
-from sepcore.formats import Checkpoint, read_checkpoint
+from sepcore.formats.checkpoint import Checkpoint, read_checkpoint
 from sepcore.formats.state_dict import WRAPPERS
 
 ONE, TWO = (Stored.of(np.full(2, number, np.float32), str(number)) for number in (1, 2))

@@ -27,7 +27,7 @@ from torch_layouts import (
 )
 
 from sepcore.errors import FormatError
-from sepcore.formats import Checkpoint, read_checkpoint
+from sepcore.formats.checkpoint import Checkpoint, read_checkpoint
 
 LAYOUTS = {"torch-zip": zip_file, "torch-legacy": legacy_file}
 RAMP = Stored.of(np.arange(24, dtype=np.float32), "0")

@@ -15,8 +15,7 @@ from networks import DIGITS
 from safetensors.numpy import save_file
 from tiny_state_dicts import torchvision_mobilenet_v2
 
-import sepcore
-from sepcore import verification
+from sepcore import api, opening, verification
 from sepcore.cli import main
 from sepcore.errors import FormatError, OptionError
 from sepcore.formats.checkpoint import read_checkpoint
@@ -78,7 +77,7 @@ def test_another_network_differs_where_it_has_no_counterpart(weights: Path, tmp_
 
 def test_another_format_of_the_same_network_is_equal(weights: Path, tmp_path: Path) -> None:
     packed = tmp_path / "net.sep"
-    sepcore.api.convert(weights, packed)
+    api.convert(weights, packed)
     assert verify_file(weights, packed, input_size=SIZE).equal
     assert verify_file(packed, weights, input_size=SIZE).equal
 
@@ -105,7 +104,7 @@ def test_a_wrong_pass_is_found(weights: Path, monkeypatch: pytest.MonkeyPatch) -
         zeros = np.zeros_like(done.constants[stem.inputs[2]])
         return done.with_(constants={**done.constants, stem.inputs[2]: zeros})
 
-    monkeypatch.setattr(sepcore.api, "run_passes", without_first_bias)
+    monkeypatch.setattr(opening, "run_passes", without_first_bias)
     verdict = verify_file(weights, input_size=SIZE)
     assert not verdict.equal and verdict.first is None
 

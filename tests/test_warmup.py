@@ -14,13 +14,13 @@ import pytest
 
 from sepcore import compile as compiling
 from sepcore import warmup as warming
-from sepcore.api import opened_network, rewritten
 from sepcore.cli import main
 from sepcore.compile import elf, open_cache
 from sepcore.compile.cache import ObjectCache
 from sepcore.compile.levels import LEVELS
 from sepcore.errors import OptionError
 from sepcore.kernels import isa as isas
+from sepcore.opening import opened_network, rewritten
 from sepcore.options import SessionOptions
 from sepcore.runtime.session import Session
 from sepcore.warmup import kernels_of, warmup
@@ -144,7 +144,7 @@ def test_session_tells_how_far_compiling_is(tmp_path: Path, monkeypatch: pytest.
         progress(0, 7)
         raise KeyboardInterrupt
 
-    from sepcore.runtime import session as module
+    from sepcore.runtime import planning as module
 
     class Counted:
         def __enter__(self) -> object:

@@ -20,7 +20,16 @@ _AS_INFER = ("arch", "activation", "leaky_slope", "padding", "bn_eps", "input_si
 @click.argument("file")
 @click.argument("out", type=click.Path())
 @click.option("--force", is_flag=True, help="Replace OUT where it exists.")
-def convert(file: str, out: str, force: bool, **overrides: Any) -> None:
+@click.option(
+    "--pack",
+    multiple=True,
+    is_flag=False,
+    flag_value="native",
+    metavar="[LEVEL]",
+    help="Also keep the weights as the kernels of a CPU level read them: this CPU's, or x86-64-v4, x86-64-v3, x86-64, "
+    "aarch64. May be given several times.",
+)
+def convert(file: str, out: str, force: bool, pack: tuple[str, ...], **overrides: Any) -> None:
     """Write a model with its preprocessing and labels to one .sep file, which opens in milliseconds.
 
     FILE is a model file, or a name ('sepcore models').
@@ -29,15 +38,16 @@ def convert(file: str, out: str, force: bool, **overrides: Any) -> None:
 
     chosen = {name: value for name, value in overrides.items() if value is not None}
     try:
-        network = api.convert(file, out, overwrite=force, **chosen)
+        network = api.convert(file, out, overwrite=force, pack=pack, **chosen)
     except FileNotFoundError as error:
         complain(str(error))
         click.get_current_context().exit(EXIT_MODEL)
     weights = sum(array.nbytes for array in network.graph.constants.values())
+    packed = f", packed for {', '.join(network.packed)}" if network.packed else ""
     labels = f"{len(network.labels)} labels" if network.labels else "no labels"
     click.echo(
         printable(
             f"{out}: {network.family} {network.arch}, {len(network.graph.nodes)} operations, "
-            f"{weights / 1e6:.1f} MB of weights, {labels}, {os.stat(out).st_size / 1e6:.1f} MB in all"
+            f"{weights / 1e6:.1f} MB of weights{packed}, {labels}, {os.stat(out).st_size / 1e6:.1f} MB in all"
         )
     )

@@ -1,4 +1,4 @@
-"""Write and open .sep files: one network with its preprocessing and labels, whose tensors are mapped, not read.
+"""Write and open .sep files: a network with its preprocessing and labels, whose tensors are mapped, not read.
 
 Nothing here knows kernels or plans, and nothing a file says is executed.
 
@@ -12,18 +12,20 @@ bytes                     content; integers are little-endian
 24 to 56                  SHA-256 of bytes 0 to 24 and the manifest
 56 to 56 + m              the manifest: JSON, see sep_manifest
 the next multiple of 64   the tensors, little-endian, each at the next multiple of 64; zeros between
+multiples of 4096         packed weights, one level after another: blocks, each at the next multiple of
+                          64, then zeros up to a multiple of 64 and 4096 more; zeros between
 ========================  ==========================================================================
 
-The manifest holds a CRC-32 of each tensor. So every byte is covered, and opening a file stays a matter of milliseconds.
+The manifest holds a CRC-32 of each tensor and block, and all else is known to be zero: every byte is covered. Packed
+weights are what kernels read, made from the tensors beforehand. The reader of a file cannot tell whether they are: who
+uses them must compare.
 """
 
 from __future__ import annotations
 
-import hashlib
 import mmap
 import os
 import secrets
-import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -35,61 +37,72 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepcore.errors import GraphError, UnsupportedModelError
+from sepcore.errors import FormatError, GraphError, UnsupportedModelError
 from sepcore.formats.pickle_vm import shown
-from sepcore.formats.sep_manifest import Packed, Tensor, decoded, encoded
+from sepcore.formats.sep_head import MANIFEST_AT, read_manifest, signed
+from sepcore.formats.sep_manifest import (
+    SPARE_BYTES,
+    Block,
+    Description,
+    Level,
+    PackedWeights,
+    SepNetwork,
+    Tensor,
+    decoded,
+    description,
+    encoded,
+)
 from sepcore.formats.source import Source
 from sepcore.ir.ops import custom
 from sepcore.ir.verify import verify
 
-MAGIC = b"SEPCORE\0"
-VERSION = 1
-MAX_MANIFEST_BYTES = 8 << 20
-"""EfficientNet-B0 takes about 100 kB, the names of 21 841 classes less than 1 MB."""
 ALIGNMENT = 64
-
-_HEAD = struct.Struct("<8sIIQ")
-_DIGEST_BYTES = 32
-_MANIFEST_AT = _HEAD.size + _DIGEST_BYTES
+PAGE_BYTES = 4096
 
 
-def read_sep(path: str | os.PathLike[str]) -> Packed:
+def read_sep(path: str | os.PathLike[str]) -> SepNetwork:
     """Open a .sep file.
 
-    The constants of the graph are read-only views of the mapped file: they share memory with every process that has it
-    open. Replace such a file by renaming another over it, as ``write_sep`` does; cutting it short while it is open
-    kills its readers (SIGBUS).
+    The constants of the graph and the packed weights are read-only views of the mapped file: they share memory with
+    every process that has it open. Replace such a file by renaming another over it, as ``write_sep`` does; cutting it
+    short while it is open kills its readers (SIGBUS).
 
     Raises
     ------
     FormatError : the file is broken or hostile, its checksums do not match, its graph breaks a rule, or it was written
-        by a newer sepcore in a format that this one does not know.
+        in a format that this version of sepcore does not know.
     UnsupportedModelError : it uses operators of a user's that are not registered; names them all.
     OSError : the file is missing or may not be read.
     """
     with Source(path) as source:
-        manifest = _read_manifest(source)
-        packed, tensors = decoded(source.path, manifest)
-        manifest_end = _MANIFEST_AT + len(manifest)
-        _check_layout(source, tensors, manifest_end)
-        content = _mapped(source)
-        constants = {}
-        start, end = _aligned(manifest_end), manifest_end
-        for tensor in tensors:
-            _check_zeros(source, content, end, start + tensor.offset)
-            constants[tensor.name] = _array(source, content, start + tensor.offset, tensor)
-            end = start + tensor.offset + tensor.bytes
-        graph = packed.graph.with_(constants=MappingProxyType(constants))
+        manifest = read_manifest(source)[0]
+        network, tensors, levels = decoded(source.path, manifest)
+        walk = _Walk(source, MANIFEST_AT + len(manifest))
+        constants = _constants(walk, tensors)
+        packed = {level.isa: _packed(walk, level) for level in levels}
+        walk.finish()
+        graph = network.graph.with_(constants=MappingProxyType(constants))
         if missing := dict.fromkeys(custom.advice(node.op) for node in graph.nodes if custom.advice(node.op)):
             raise UnsupportedModelError(source.path, [f"expected {advice}" for advice in missing])
         try:
             verify(graph)
         except GraphError as error:
             raise source.error("graph", "a graph that keeps the rules", str(error)[:500]) from None
-    return replace(packed, graph=graph)
+    return replace(network, graph=graph, packed=MappingProxyType(packed))
 
 
-def write_sep(path: str | os.PathLike[str], packed: Packed) -> None:
+def read_description(path: str | os.PathLike[str]) -> Description:
+    """What a .sep file says of its network, without its graph and tensors, which are not looked at.
+
+    Raises
+    ------
+    FormatError, OSError : as :func:`read_sep`, of what is looked at.
+    """
+    with Source(path) as source:
+        return description(source.path, read_manifest(source)[0])
+
+
+def write_sep(path: str | os.PathLike[str], network: SepNetwork) -> None:
     """Write a .sep file: under a temporary name beside it, read back, then renamed over what is there.
 
     Raises
@@ -98,67 +111,81 @@ def write_sep(path: str | os.PathLike[str], packed: Packed) -> None:
     FormatError : the network is larger than the format allows.
     OSError : the folder cannot be written to, or is full.
     """
-    verify(packed.graph)
-    arrays = {name: _little_endian(array) for name, array in packed.graph.constants.items()}
-    tensors = _laid_out(arrays)
-    manifest = encoded(packed, tensors)
-    start = _aligned(_MANIFEST_AT + len(manifest))
-    size = start + tensors[-1].offset + tensors[-1].bytes if tensors else _MANIFEST_AT + len(manifest)
-    head = _HEAD.pack(MAGIC, VERSION, len(manifest), size)
+    verify(network.graph)
+    arrays = [_little_endian(array) for array in network.graph.constants.values()]
+    tensors = _laid_out(dict(zip(network.graph.constants, arrays)))
+    levels = [_level(isa, packed) for isa, packed in network.packed.items()]
+    manifest = encoded(network, tensors, levels)
+    manifest_end = MANIFEST_AT + len(manifest)
+    pieces = [
+        (_aligned(manifest_end) + tensor.offset, array.reshape(-1).view(np.uint8))
+        for tensor, array in zip(tensors, arrays)
+    ]
+    end = pieces[-1][0] + pieces[-1][1].size if pieces else manifest_end
+    for packed in network.packed.values():
+        pieces.append((_aligned(end, PAGE_BYTES), packed.content))
+        end = pieces[-1][0] + packed.content.size
     with _renamed_when_done(Path(path)) as (temporary, stream):
-        stream.write(head + hashlib.sha256(head + manifest).digest() + manifest)
-        for tensor, array in zip(tensors, arrays.values()):
-            stream.write(bytes(start + tensor.offset - stream.tell()))
-            stream.write(array.reshape(-1).view(np.uint8).data)
+        stream.write(signed(manifest, end))
+        for at, content in pieces:
+            stream.write(bytes(at - stream.tell()))
+            stream.write(content.data)
         stream.flush()
         os.fsync(stream.fileno())
         read_sep(temporary)
 
 
-def _aligned(position: int) -> int:
-    return -(-position // ALIGNMENT) * ALIGNMENT
+def _aligned(position: int, alignment: int = ALIGNMENT) -> int:
+    return -(-position // alignment) * alignment
 
 
-def _read_manifest(source: Source) -> bytes:
-    """The manifest's bytes, once the head and its checksum are right."""
-    magic, version = struct.unpack("<8sI", source.read(0, 12))
-    if magic != MAGIC:
-        raise source.error("byte 0", "SEPCORE", shown(magic.decode("latin-1")))
-    if version > VERSION:
-        raise source.error(
-            "byte 8", f"format version {VERSION} or older", f"{version}, of a newer sepcore; update sepcore"
-        )
-    if version < 1:
-        raise source.error("byte 8", "a format version", f"{version}")
-    head = source.read(0, _HEAD.size)
-    _, _, length, size = _HEAD.unpack(head)
-    if length > MAX_MANIFEST_BYTES:
-        raise source.error("byte 12", f"a manifest of at most {MAX_MANIFEST_BYTES} bytes", str(length))
-    if size != source.size:
-        raise source.error("byte 16", f"a file of {size} bytes", f"{source.size} bytes (cut off, or appended to)")
-    digest = source.read(_HEAD.size, _DIGEST_BYTES)
-    manifest = source.read(_MANIFEST_AT, length)
-    if hashlib.sha256(head + manifest).digest() != digest:
-        raise source.error("manifest", "content with the SHA-256 written at byte 24", "other content (damaged)")
-    return manifest
+class _Walk:
+    """Goes through what lies behind the manifest, piece by piece: no overlap, no gap, and nothing but zeros between."""
 
+    def __init__(self, source: Source, manifest_end: int) -> None:
+        self._source, self._end = source, manifest_end
+        self._content = _mapped(source)
 
-def _check_layout(source: Source, tensors: Sequence[Tensor], manifest_end: int) -> None:
-    """Each tensor lies where the one before it lets it, and the last ends with the file: no overlap, gap or rest."""
-    names: set[str] = set()
-    start, end = _aligned(manifest_end), manifest_end
-    for tensor in tensors:
-        where = f"tensor {shown(tensor.name)}"
-        if tensor.name in names:
-            raise source.error(where, "a name of its own", "a second tensor of that name")
-        names.add(tensor.name)
-        if start + tensor.offset != _aligned(end):
-            raise source.error(where, f"offset {_aligned(end) - start}", str(tensor.offset))
-        end = start + tensor.offset + tensor.bytes
-        if end > source.size:
-            raise source.error(where, f"{tensor.bytes} bytes", f"the file's end {end - source.size} bytes earlier")
-    if end != source.size:
-        raise source.error(f"byte {end}", "the file's end", f"{source.size - end} more bytes")
+    def align(self, alignment: int) -> int:
+        """Go on to the next multiple of ``alignment``."""
+        self._zeros(_aligned(self._end, alignment))
+        return self._end
+
+    def take(self, where: str, origin: int, offset: int, size: int, crc32: int) -> NDArray[np.uint8]:
+        """The next piece, said to be ``offset`` bytes from ``origin``, as a view of the mapped file."""
+        at = _aligned(self._end)
+        if origin + offset != at:
+            raise self.error(where, f"offset {at - origin}", str(offset))
+        if at + size > self._source.size:
+            missing = at + size - self._source.size
+            raise self.error(where, f"{size} bytes", f"the file's end {missing} bytes earlier")
+        self._zeros(at)
+        self._end = at + size
+        content = self._content[at : self._end]
+        if zlib.crc32(content.data) != crc32:
+            raise self.error(where, "content with the CRC-32 that the manifest gives", "other content (damaged)")
+        return content
+
+    def spare(self, first: int) -> NDArray[np.uint8]:
+        """All bytes from ``first`` on, with the zeros that follow packed weights."""
+        self._zeros(_aligned(self._end) + SPARE_BYTES)
+        return self._content[first : self._end]
+
+    def finish(self) -> None:
+        """The file must end here."""
+        if self._end != self._source.size:
+            raise self.error(f"byte {self._end}", "the file's end", f"{self._source.size - self._end} more bytes")
+
+    def error(self, where: str, expected: str, found: str) -> FormatError:
+        """The error that names the file."""
+        return self._source.error(where, expected, found)
+
+    def _zeros(self, last: int) -> None:
+        if last > self._source.size:
+            raise self.error(f"byte {self._end}", f"zeros up to byte {last}", "the file's end")
+        if self._content[self._end : last].any():
+            raise self.error(f"byte {self._end}", f"zeros up to byte {last}", "other bytes (damaged)")
+        self._end = last
 
 
 def _mapped(source: Source) -> NDArray[np.uint8]:
@@ -171,21 +198,39 @@ def _mapped(source: Source) -> NDArray[np.uint8]:
     return content
 
 
-def _check_zeros(source: Source, content: NDArray[np.uint8], first: int, last: int) -> None:
-    if content[first:last].any():
-        raise source.error(f"byte {first}", f"zeros up to byte {last}", "other bytes (damaged)")
+def _constants(walk: _Walk, tensors: Sequence[Tensor]) -> dict[str, NDArray[Any]]:
+    constants: dict[str, NDArray[Any]] = {}
+    origin = walk.align(ALIGNMENT) if tensors else 0
+    for tensor in tensors:
+        where = f"tensor {shown(tensor.name)}"
+        if tensor.name in constants:
+            raise walk.error(where, "a name of its own", "a second tensor of that name")
+        flat = walk.take(where, origin, tensor.offset, tensor.bytes, tensor.crc32)
+        if tensor.dtype == "bool" and (flat > 1).any():
+            raise walk.error(where, "0 or 1 in each byte of a bool", "other bytes")
+        constants[tensor.name] = flat.view(np.dtype(tensor.dtype).newbyteorder("<")).reshape(tensor.shape)
+    return constants
 
 
-def _array(source: Source, content: NDArray[np.uint8], first: int, tensor: Tensor) -> NDArray[Any]:
-    """A tensor as a view of the mapped file, its checksum checked."""
-    flat = content[first : first + tensor.bytes]
-    where = f"tensor {shown(tensor.name)}"
-    if zlib.crc32(flat.data) != tensor.crc32:
-        raise source.error(where, "content with the CRC-32 that the manifest gives", "other content (damaged)")
-    if tensor.dtype == "bool" and (flat > 1).any():
-        raise source.error(where, "0 or 1 in each byte of a bool", "other bytes")
-    elements: NDArray[Any] = flat.view(np.dtype(tensor.dtype).newbyteorder("<"))
-    return elements.reshape(tensor.shape)
+def _packed(walk: _Walk, level: Level) -> PackedWeights:
+    where = f"packed weights for {level.isa}"
+    blocks: dict[str, tuple[int, int]] = {}
+    origin = walk.align(PAGE_BYTES)
+    for block in level.blocks:
+        if block.key in blocks:
+            raise walk.error(f"{where}, {block.key}", "a key of its own", "a second block of that key")
+        walk.take(f"{where}, {block.key}", origin, block.offset, block.bytes, block.crc32)
+        blocks[block.key] = (block.offset, block.bytes)
+    return PackedWeights(level.shapes, walk.spare(origin), MappingProxyType(blocks), origin)
+
+
+def _level(isa: str, packed: PackedWeights) -> Level:
+    """Where packed weights go."""
+    blocks = [
+        Block(key, offset, size, zlib.crc32(packed.content[offset : offset + size].data))
+        for key, (offset, size) in packed.blocks.items()
+    ]
+    return Level(isa, packed.shapes, tuple(blocks))
 
 
 def _little_endian(array: NDArray[Any]) -> NDArray[Any]:

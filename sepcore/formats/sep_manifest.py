@@ -9,10 +9,11 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sepcore.errors import FormatError, GraphError, OptionError
 from sepcore.formats.pickle_vm import shown
@@ -30,12 +31,44 @@ MAX_NESTING = 3
 DTYPES = ("bool", "uint8", "int8", "int32", "int64", "float32", "float64")
 _INT64 = range(-(1 << 63), 1 << 63)
 _INTEGER_DIGITS = 20
+SPARE_BYTES = 4096
+"""Zeros behind the packed weights of a level: kernels may load and prefetch past the last."""
+_KEY = re.compile(r"[0-9a-f]{32}")
 _WORD = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _INFINITIES = {"inf": math.inf, "-inf": -math.inf}
 
 
+class PackedWeights(NamedTuple):
+    """The constants of a graph in the layouts that the kernels of one instruction set read.
+
+    Attributes
+    ----------
+    shapes : of the inputs that they were chosen for.
+    content : bytes, of which each block starts at a multiple of 64; SPARE_BYTES of zeros at the end.
+    blocks : key -> offset and length.
+    start : where the content is in a file, in bytes; 0 where it is in none.
+    """
+
+    shapes: tuple[tuple[int, ...], ...]
+    content: NDArray[np.uint8]
+    blocks: Mapping[str, tuple[int, int]]
+    start: int = 0
+
+
 @dataclass(frozen=True)
-class Packed:
+class Description:
+    """What is known of a network beside its graph; the fields are those of :class:`SepNetwork`."""
+
+    preprocess: Preprocess
+    family: str
+    arch: str
+    num_classes: int
+    labels: Sequence[str] | None
+    writer: str
+
+
+@dataclass(frozen=True)
+class SepNetwork:
     """A network as a .sep file holds it.
 
     Attributes
@@ -45,6 +78,7 @@ class Packed:
     num_classes : 0 where the output is not one score per class.
     labels : one name per class, or None.
     writer : name and version of the program that wrote the file.
+    packed : by instruction set, weights as its kernels read them; they may be those of another version of sepcore.
     """
 
     graph: Graph
@@ -54,6 +88,7 @@ class Packed:
     num_classes: int
     labels: Sequence[str] | None
     writer: str
+    packed: Mapping[str, PackedWeights] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,21 +107,40 @@ class Tensor:
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
-def encoded(packed: Packed, tensors: Sequence[Tensor]) -> bytes:
-    """The manifest of a verified network, whose constants lie as ``tensors`` say.
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Packed weights of ``bytes`` bytes, ``offset`` bytes from the first of their level."""
+
+    key: str
+    offset: int
+    bytes: int
+    crc32: int
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """The packed weights for one instruction set, and the input shapes they were chosen for."""
+
+    isa: str
+    shapes: tuple[tuple[int, ...], ...]
+    blocks: tuple[Block, ...]
+
+
+def encoded(network: SepNetwork, tensors: Sequence[Tensor], levels: Sequence[Level]) -> bytes:
+    """The manifest of a verified network, whose constants and packed weights lie as ``tensors`` and ``levels`` say.
 
     Raises
     ------
     GraphError : an attribute has a value that the format has no form for.
     """
-    graph = packed.graph
+    graph = network.graph
     manifest = {
-        "writer": packed.writer,
-        "family": packed.family,
-        "arch": packed.arch,
-        "num_classes": packed.num_classes,
-        "labels": None if packed.labels is None else list(packed.labels),
-        "preprocess": asdict(packed.preprocess),
+        "writer": network.writer,
+        "family": network.family,
+        "arch": network.arch,
+        "num_classes": network.num_classes,
+        "labels": None if network.labels is None else list(network.labels),
+        "preprocess": asdict(network.preprocess),
         "graph": {
             "name": graph.name,
             "inputs": [_encoded_value(value) for value in graph.inputs],
@@ -94,6 +148,7 @@ def encoded(packed: Packed, tensors: Sequence[Tensor]) -> bytes:
             "nodes": [_encoded_node(node) for node in graph.nodes],
         },
         "tensors": [asdict(tensor) for tensor in tensors],
+        "packed": [asdict(level) for level in levels],
     }
     return json.dumps(manifest, separators=(",", ":"), allow_nan=False).encode("ascii")
 
@@ -136,25 +191,51 @@ def _encoded_attribute(value: Any) -> object:
     raise TypeError(f"numbers, words, dtypes or tuples of them, found {shown(value)}")
 
 
-def decoded(path: str, manifest: bytes) -> tuple[Packed, list[Tensor]]:
+def decoded(path: str, manifest: bytes) -> tuple[SepNetwork, list[Tensor], list[Level]]:
     """The network that a manifest describes, still without constants, and where these lie; the graph is not verified.
 
     Raises
     ------
     FormatError : a value is missing, one too many, or of another type or size than the format says.
     """
-    root = _Field(path, "manifest", _parsed(path, manifest))
-    writer, family, arch, classes, labels, preprocess, graph, tensors = root.members(
-        "writer", "family", "arch", "num_classes", "labels", "preprocess", "graph", "tensors"
+    root = _root(path, manifest)
+    about = _description(root)
+    graph, tensors, packed = root["graph"], root["tensors"], root["packed"]
+    network = SepNetwork(
+        _graph(graph), about.preprocess, about.family, about.arch, about.num_classes, about.labels, about.writer
     )
-    num_classes = classes.integer(0, MAX_ELEMENTS)
+    return network, [_tensor(tensor) for tensor in tensors.elements()], _levels(packed)
+
+
+def description(path: str, manifest: bytes) -> Description:
+    """What a manifest says beside the graph.
+
+    Raises
+    ------
+    FormatError : as :func:`decoded`, of what is looked at.
+    """
+    return _description(_root(path, manifest))
+
+
+def _root(path: str, manifest: bytes) -> dict[str, _Field]:
+    names = ("writer", "family", "arch", "num_classes", "labels", "preprocess", "graph", "tensors", "packed")
+    return dict(zip(names, _Field(path, "manifest", _parsed(path, manifest)).members(*names)))
+
+
+def _description(root: Mapping[str, _Field]) -> Description:
+    num_classes = root["num_classes"].integer(0, MAX_ELEMENTS)
+    labels = root["labels"]
     names = None if labels.value is None else [label.text() for label in labels.elements()]
     if names is not None and len(names) != num_classes:
         raise labels.error(f"{num_classes} names, one per class", str(len(names)))
-    packed = Packed(
-        _graph(graph), _preprocess(preprocess), family.text(), arch.text(), num_classes, names, writer.text()
+    return Description(
+        _preprocess(root["preprocess"]),
+        root["family"].text(),
+        root["arch"].text(),
+        num_classes,
+        names,
+        root["writer"].text(),
     )
-    return packed, [_tensor(tensor) for tensor in tensors.elements()]
 
 
 def _parsed(path: str, manifest: bytes) -> object:
@@ -341,3 +422,32 @@ def _tensor(field: _Field) -> Tensor:
     if len(lengths) > 32 or math.prod(max(length, 1) for length in lengths) > MAX_ELEMENTS:
         raise shape.error(f"at most 32 axes and {MAX_ELEMENTS} elements")
     return Tensor(name.name(), dtype.dtype(), lengths, offset.integer(0, MAX_ELEMENTS), crc32.integer(0, (1 << 32) - 1))
+
+
+def _levels(field: _Field) -> list[Level]:
+    levels = [_level(level) for level in field.elements()]
+    if len({level.isa for level in levels}) != len(levels):
+        raise field.error("one level for each instruction set", "two of one")
+    return levels
+
+
+def _level(field: _Field) -> Level:
+    isa, shapes, blocks = field.members("isa", "shapes", "blocks")
+    if not _WORD.fullmatch(isa.text()):
+        raise isa.error("a word of a-z, 0-9 and _")
+    if not blocks.elements():
+        raise blocks.error("blocks", "none")
+    return Level(
+        isa.text(),
+        tuple(shape.integers(1, MAX_ELEMENTS) for shape in shapes.elements()),
+        tuple(_block(block) for block in blocks.elements()),
+    )
+
+
+def _block(field: _Field) -> Block:
+    key, offset, size, crc32 = field.members("key", "offset", "bytes", "crc32")
+    if not _KEY.fullmatch(key.text()):
+        raise key.error("32 hexadecimal digits")
+    return Block(
+        key.text(), offset.integer(0, MAX_ELEMENTS), size.integer(1, MAX_ELEMENTS), crc32.integer(0, (1 << 32) - 1)
+    )

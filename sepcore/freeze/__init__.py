@@ -17,7 +17,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sepcore.api import Network, opened_network, rewritten
 from sepcore.compile import Progress, objects_for
 from sepcore.compile import link as code_link
 from sepcore.compile.levels import LEVELS, at_level
@@ -26,10 +25,10 @@ from sepcore.freeze import front
 from sepcore.freeze.weights import LaidOutWeights, WeightsFile
 from sepcore.freeze.wheel import write_wheel
 from sepcore.image.preprocess import Preprocess
-from sepcore.inspection import concrete
 from sepcore.kernels import registry
 from sepcore.kernels.runtime import rows as runtime_rows
 from sepcore.labels import check_labels
+from sepcore.opening import Network, concrete, opened_network, rewritten
 from sepcore.plan import Program, for_one_image, plan_at
 from sepcore.plan.pages import SPARE_BYTES
 from sepcore.runtime.frozen import FORMAT, MANIFEST, WEIGHTS

@@ -5,6 +5,7 @@ The planner obeys the file where it names a row that covers a layer; results are
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -15,7 +16,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from sepcore.cache import cache_candidates
-from sepcore.plan.select import NOTHING_TUNED
 
 _FORMAT, _VERSION = "sepcore tuned rows", 1
 _FOLDER = "tuned"
@@ -44,7 +44,17 @@ def tuned_rows(isa: str, cache_dir: Path | None = None) -> Mapping[str, str]:
             continue
         except (OSError, ValueError) as error:
             warnings.warn(f"{path}: not obeyed: {error}; `sepcore tune` makes it anew", RuntimeWarning, stacklevel=2)
-    return NOTHING_TUNED
+    return {}
+
+
+def tuned_state(isa: str, cache_dir: Path | None = None) -> str:
+    """A digest of the file that :func:`tuned_rows` would obey, whatever is in it; empty where there is none."""
+    for folder in cache_candidates(cache_dir):
+        if not (folder / _FOLDER).is_dir():
+            continue
+        with suppress(OSError):
+            return hashlib.sha256(tuned_path(folder, isa).read_bytes()).hexdigest()
+    return ""
 
 
 def write_tuned(path: Path, isa: str, rows: Mapping[str, str]) -> None:

@@ -20,15 +20,20 @@ class Prepared:
     ----------
     addresses : of the kernels, by name.
     pool : who runs it.
-    regions : addresses of the regions of packed weights, which whoever made them keeps alive.
+    regions : addresses of the regions of packed weights; ``keep_alive`` holds them.
     """
 
     def __init__(
-        self, linked: Linked, addresses: Mapping[str, int], pool: Pool | Prange, regions: Sequence[int]
+        self,
+        linked: Linked,
+        addresses: Mapping[str, int],
+        pool: Pool | Prange,
+        regions: Sequence[int],
+        keep_alive: object = None,
     ) -> None:
         self.threads = linked.threads
         self.output_shapes = tuple(shape for _, shape in linked.outputs)
-        self._linked, self._regions = linked, tuple(regions)
+        self._linked, self._regions, self._keep_alive = linked, tuple(regions), keep_alive
         self._addresses = {**addresses, WALK_IMAGES: pool.walk_images_address}
         self._pool = pool
         self._free: list[Context] = []

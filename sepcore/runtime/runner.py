@@ -72,10 +72,15 @@ class Runner(Generic[Described]):
         """ONNX Runtime's spelling of ``outputs``."""
         return list(self.outputs)
 
+    @property
+    def _input_names(self) -> Sequence[str]:
+        return [value.name for value in self.inputs]
+
     def _run_checked(self, arrays: Sequence[Array]) -> list[Array]:
-        if len(arrays) != len(self.inputs):
-            raise InputError(f"inputs: expected {len(self.inputs)}, found {len(arrays)}")
-        return self._run([checked(value.name, array) for value, array in zip(self.inputs, arrays)])
+        names = self._input_names
+        if len(arrays) != len(names):
+            raise InputError(f"inputs: expected {len(names)}, found {len(arrays)}")
+        return self._run([checked(name, array) for name, array in zip(names, arrays)])
 
     def _run(self, arrays: list[Array]) -> list[Array]:
         """The outputs for as many contiguous float32 arrays as there are inputs; their shapes are not yet checked."""

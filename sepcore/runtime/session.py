@@ -1,4 +1,4 @@
-"""A network ready to run: plans a program for each input shape at first sight, keeps it, and runs it.
+"""A network ready to run: has a program planned for each input shape at first sight, keeps it, and runs it.
 
 It must not read files. One session may be called from many threads at once.
 """
@@ -7,46 +7,45 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sepcore.compile import kernels_for
-from sepcore.errors import GraphError, InputError, OptionError, PlanError, UnsupportedModelError
-from sepcore.ir.graph import Graph, Value
-from sepcore.ir.infer import infer_shapes, specialise
+from sepcore.errors import OptionError
 from sepcore.kernels import isa as isas
-from sepcore.kernels import registry
 from sepcore.options import SessionOptions
-from sepcore.passes import run_shape_passes
-from sepcore.plan import Program, WeightStore, plan_at, tuned_rows, unsupported
-from sepcore.progress import counting
-from sepcore.runtime.inputs import check_shape
-from sepcore.runtime.linking import link
-from sepcore.runtime.native import pool_for
-from sepcore.runtime.pool import Pool
-from sepcore.runtime.prange import Prange, shared_prange
 from sepcore.runtime.prepared import Prepared
 from sepcore.runtime.runner import Runner
 from sepcore.runtime.threads import num_threads
 
 if TYPE_CHECKING:
+    from sepcore.formats.sep_manifest import PackedWeights
+    from sepcore.ir.graph import Graph, Value
+    from sepcore.plan.program import Program
+    from sepcore.runtime.planning import Planner
+    from sepcore.runtime.pool import Pool
+    from sepcore.runtime.prange import Prange
     from sepcore.runtime.runner import Array
+    from sepcore.runtime.startup import Started
 
-_COMPILING = "compiling kernels"
+Shapes = tuple[tuple[int, ...], ...]
+OpenGraph = Callable[[], "tuple[Graph, Mapping[str, PackedWeights]]"]
 
 _KEPT_PROGRAMS = 16
 """Programs kept per session; the one made longest ago goes first."""
 
 
-class Session(Runner[Value]):
+class Session(Runner["Value"]):
     """Runs one graph.
 
     Parameters
     ----------
-    graph : after all passes; float32 inputs whose first axis counts images, unless its length is fixed.
+    graph : after all passes; float32 inputs whose first axis counts images, unless its length is fixed. Or what gives
+        it, with its weights as a file has them packed by instruction set: called at once, or with ``started`` when
+        that has no program for a call.
     options : threads, precision, cache folder.
+    started : a program of this very graph that is ready to run.
 
     Attributes
     ----------
@@ -56,35 +55,64 @@ class Session(Runner[Value]):
 
     Raises
     ------
+    UnsupportedModelError : the graph holds what no kernel runs; lists all of it.
     ThreadingError : by a call, with ``threading="prange"``, where Numba's threading layer would end the process.
     """
 
-    def __init__(self, graph: Graph, options: SessionOptions | None = None) -> None:
-        options = options or SessionOptions()
-        self._graph = graph
-        self._options = options
+    def __init__(
+        self, graph: Graph | OpenGraph, options: SessionOptions | None = None, started: Started | None = None
+    ) -> None:
+        self._options = options or SessionOptions()
         self.isa = chosen_isa().name
-        self.num_threads = num_threads(options.num_threads)
-        self.inputs: tuple[Value, ...] = graph.inputs
-        self.outputs: tuple[Value, ...] = described_outputs(graph)
-        self._check_supported()
-        self._weights = WeightStore()
-        self._tuned = tuned_rows(self.isa, options.cache_dir)
-        self._prepared: OrderedDict[tuple[tuple[int, ...], ...], Prepared] = OrderedDict()
-        self._lock = threading.Lock()
-        isa = isas.by_name(self.isa)
-        with counting(_COMPILING) as progress:
-            pool = pool_for(isa, options.cache_dir, progress)
-        self._pool: Pool | Prange = shared_prange(isa, pool) if options.threading == "prange" else pool
+        self.num_threads = num_threads(self._options.num_threads)
+        self._open: OpenGraph = graph if callable(graph) else lambda: (graph, {})
+        self._planned: Planner | None = None
+        self._prepared: OrderedDict[Shapes, Prepared] = OrderedDict()
+        self._lock = threading.RLock()
+        self._pool: Pool | Prange
+        if started is None:
+            self._names = tuple(value.name for value in self._planner.inputs)
+            from sepcore.runtime.planning import new_pool
+
+            self._pool = new_pool(self.isa, self._options)
+        else:
+            linked = started.linked
+            self._names = tuple(name for name, _ in linked.inputs)
+            self._pool = started.pool
+            self._prepared[tuple(shape for _, shape in linked.inputs)] = started.prepared()
+
+    @property
+    def _input_names(self) -> Sequence[str]:
+        return self._names
+
+    @property
+    def inputs(self) -> tuple[Value, ...]:  # type: ignore[override]
+        return self._planner.inputs
+
+    @property
+    def outputs(self) -> tuple[Value, ...]:  # type: ignore[override]
+        return self._planner.outputs
+
+    @property
+    def _planner(self) -> Planner:
+        with self._lock:
+            if self._planned is None:
+                from sepcore.runtime.planning import Planner
+
+                graph, packed = self._open()
+                self._planned = Planner(
+                    graph, self.isa, self.num_threads, self._options.cache_dir, packed.get(self.isa)
+                )
+            return self._planned
 
     def program(self, *shapes: Sequence[int]) -> Program:
         """The program for inputs of these shapes."""
-        return self._plan(tuple(tuple(s) for s in shapes))
+        return self._planner.program(tuple(tuple(s) for s in shapes))
 
     def retune(self, tuned: Mapping[str, str]) -> None:
         """Take these rows (see ``sepcore.plan.select.Choice``) from here on; what was planned before is forgotten."""
         with self._lock:
-            self._tuned = tuned
+            self._planner.tuned = tuned
             self._prepared.clear()
 
     def prepared(self, *shapes: Sequence[int]) -> Prepared:
@@ -100,63 +128,20 @@ class Session(Runner[Value]):
         prepared.run([a.ctypes.data for a in arrays], [o.ctypes.data for o in outputs])
         return outputs
 
-    def _nothing(self, shapes: tuple[tuple[int, ...], ...]) -> list[Array]:
+    def _nothing(self, shapes: Shapes) -> list[Array]:
         """The outputs for no images."""
         one = self._prepare(tuple((1, *shape[1:]) for shape in shapes))
         return [np.empty((0, *shape[1:]), np.float32) for shape in one.output_shapes]
 
-    def _check_supported(self) -> None:
-        """Raise now, with all reasons at once, if the graph holds what no kernel runs."""
-        shapes = example_shapes(self._graph)
-        try:
-            graph = run_shape_passes(specialise(self._graph, shapes))
-        except GraphError:
-            return  # the example is of a size the network does not take; calls will say
-        if problems := unsupported(graph):
-            raise UnsupportedModelError(self._graph.name, problems)
-
-    def _prepare(self, shapes: tuple[tuple[int, ...], ...]) -> Prepared:
+    def _prepare(self, shapes: Shapes) -> Prepared:
         with self._lock:
             known = self._prepared.get(shapes)
             if known is None:
-                program = self._plan(shapes)
-                rows = [registry.find(name) for name in program.kernels()]
-                with counting(_COMPILING) as progress:
-                    addresses = kernels_for(rows, self.isa, cache_dir=self._options.cache_dir, progress=progress)
-                known = Prepared(link(program), addresses, self._pool, self._weights.addresses)
+                known = self._planner.prepared(shapes, self._pool)
                 if len(self._prepared) >= _KEPT_PROGRAMS:
                     self._prepared.popitem(last=False)
                 self._prepared[shapes] = known
             return known
-
-    def _plan(self, shapes: tuple[tuple[int, ...], ...]) -> Program:
-        for value, shape in zip(self.inputs, shapes):
-            check_shape(value.name, value.shape, shape)
-        one, batch = self._one_image(shapes)
-        try:
-            return plan_at(
-                self._graph,
-                one,
-                isa=self.isa,
-                batch=batch,
-                threads=self.num_threads,
-                weights=self._weights,
-                tuned=self._tuned,
-            )
-        except GraphError as error:
-            raise InputError(f"input {shapes[0]}: {error}") from error
-
-    def _one_image(self, shapes: tuple[tuple[int, ...], ...]) -> tuple[dict[str, tuple[int, ...]], int]:
-        """The shapes of what is planned, and how many times a call repeats it.
-
-        Inputs of a fixed first length are computed as a whole: their images, if any, are not known to be apart.
-        """
-        if not all(value.shape and isinstance(value.shape[0], str) for value in self.inputs) or not self.inputs:
-            return {value.name: shape for value, shape in zip(self.inputs, shapes)}, 1
-        batches = {shape[0] for shape in shapes}
-        if len(batches) != 1:
-            raise InputError(f"inputs: expected one batch size, found {', '.join(map(str, sorted(batches)))}")
-        return {value.name: (1, *shape[1:]) for value, shape in zip(self.inputs, shapes)}, batches.pop()
 
 
 def chosen_isa() -> isas.Isa:
@@ -170,38 +155,3 @@ def chosen_isa() -> isas.Isa:
         return isas.chosen()
     except ValueError as error:
         raise OptionError(str(error)) from error
-
-
-def example_shapes(graph: Graph) -> dict[str, tuple[int, ...]]:
-    """A concrete shape for one image, per input: lengths that may vary get 224, or 1 where they count images."""
-    return {
-        value.name: tuple(d if isinstance(d, int) else 224 if i else 1 for i, d in enumerate(value.shape))
-        for value in graph.inputs
-    }
-
-
-def described_outputs(graph: Graph) -> tuple[Value, ...]:
-    """Names and shapes of the outputs; a length that depends on the input's is a name."""
-    first = example_shapes(graph)
-    second = {
-        value.name: tuple(d if isinstance(d, int) else 256 if i else 2 for i, d in enumerate(value.shape))
-        for value in graph.inputs
-    }
-    try:
-        one, two = infer_shapes(graph, first), infer_shapes(graph, second)
-    except GraphError:
-        return tuple(Value(name, ("n",)) for name in graph.outputs)
-    return tuple(
-        Value(
-            name,
-            tuple(
-                a if a == b else "n" if i == 0 else f"d{i}"
-                for i, (a, b) in enumerate(zip(one[name].shape, two[name].shape))
-            ),
-            one[name].dtype,
-        )
-        for name in graph.outputs
-    )
-
-
-__all__ = ["PlanError", "Session"]

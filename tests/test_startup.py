@@ -1,0 +1,313 @@
+"""Packed .sep files: mapped and not made, the same bits, refused where damaged, and never run as they were when the
+package or the file has changed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hostile_sep
+import numpy as np
+import pytest
+
+import sepcore
+from sepcore import api
+from sepcore.cache import cache_candidates
+from sepcore.cli import main
+from sepcore.errors import FormatError, OptionError
+from sepcore.formats.sep import read_sep, write_sep
+from sepcore.formats.sums import CHUNK_BYTES, chunked, sums
+from sepcore.kernels import isa as isas
+from sepcore.runtime import planning, startup
+from sepcore.runtime.session import chosen_isa
+
+ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="starts are kept on Linux only")
+
+LABELS = [f"the {i}" for i in range(10)]
+X = np.random.default_rng(0).standard_normal((1, 3, 32, 32)).astype(np.float32)
+
+
+@pytest.fixture
+def packed(tmp_path: Path) -> Path:
+    path = tmp_path / "digits.sep"
+    api.convert("digits", path, pack=["native"], labels=LABELS)
+    return path
+
+
+LEVELS = {"avx512": "x86-64-v4", "avx2": "x86-64-v3", "portable": "x86-64", "neon": "aarch64"}
+USABLE = [isa.name for isa in isas.available()]
+
+
+@pytest.fixture(scope="module")
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder that has the kernels of the same network."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in USABLE:
+            patch.setenv("SEPCORE_CPU_ISA", name)
+            sepcore.load("digits", num_threads=2)(X)
+    return cache_candidates()[0]
+
+
+@pytest.fixture
+def cold(tmp_path: Path, kernels: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A cache folder in which nothing was ever started; the kernels are found in another."""
+    monkeypatch.setenv("SEPCORE_PREBUILT_CACHE_DIR", str(kernels))
+    return str(tmp_path / "cache")
+
+
+@pytest.fixture
+def no_planner(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Called, makes every further plan fail the test."""
+
+    def forbid() -> None:
+        monkeypatch.setattr(planning.Planner, "__init__", lambda *_, **__: pytest.fail("planned again"))
+
+    return forbid
+
+
+def test_the_second_start_plans_nothing_and_gives_the_same_bits(
+    packed: Path, cold: str, no_planner: Callable[[], None]
+) -> None:
+    expected = sepcore.load("digits", num_threads=2, cache_dir=cold)(X)
+    first = sepcore.load(packed, num_threads=2, cache_dir=cold)
+    np.testing.assert_array_equal(first(X), expected)
+    no_planner()
+    second = sepcore.load(packed, num_threads=2, cache_dir=cold)
+    np.testing.assert_array_equal(second(X), expected)
+    assert (second.num_threads, second.isa) == (2, chosen_isa().name)
+
+
+def test_what_was_not_kept_is_planned_when_it_is_asked_for(packed: Path, cold: str) -> None:
+    sepcore.load(packed, num_threads=2, cache_dir=cold)
+    plain, quick = (sepcore.load(name, num_threads=2, cache_dir=cold) for name in ("digits", packed))
+    for shape in ((3, 3, 32, 32), (1, 3, 40, 36), (0, 3, 32, 32)):
+        x = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+        np.testing.assert_array_equal(quick(x), plain(x))
+    for name in ("inputs", "outputs", "preprocess", "family", "arch", "num_classes"):
+        assert getattr(quick, name) == getattr(plain, name), name
+    assert list(quick.labels or ()) == LABELS
+    with pytest.raises(sepcore.InputError, match="expected float32, found float64"):
+        quick(X.astype(np.float64))
+    with pytest.raises(sepcore.InputError, match="expected 1, found 2"):
+        quick(X, X)
+
+
+def test_options_are_obeyed_on_a_quick_start(packed: Path, cold: str) -> None:
+    sepcore.load(packed, cache_dir=cold)
+    names = [f"number {i}" for i in range(10)]
+    net = sepcore.load(packed, cache_dir=cold, labels=names, input_size=64)
+    assert net.labels == names and net.preprocess.input_size == (64, 64)
+    with pytest.raises(OptionError, match="10"):
+        sepcore.load(packed, cache_dir=cold, labels=["one"])
+    with pytest.raises(OptionError, match="arch says what"):
+        sepcore.load(packed, cache_dir=cold, arch="mobilenet_v2")
+
+
+def fresh(code: str, cache: str) -> str:
+    environment = {**os.environ, "SEPCORE_CACHE_DIR": cache}
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True, text=True, cwd=ROOT, env=environment, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    return run.stdout.strip()
+
+
+_MODULES = """
+import sys
+import numpy as np
+import sepcore
+y = sepcore.load({path!r}, num_threads=2)(np.zeros((1, 3, 32, 32), np.float32))
+print(sorted(m for m in sys.modules if m.split(".")[0] in ("numba", "llvmlite", "PIL")))
+print([m for m in ("sepcore.passes", "sepcore.models", "sepcore.plan.planner", "sepcore.kernels.registry",
+                   "sepcore.ir.graph", "sepcore.opening") if m in sys.modules])
+"""
+
+
+def test_a_quick_start_imports_no_compiler_planner_or_reader(packed: Path, cold: str) -> None:
+    code = _MODULES.format(path=str(packed))
+    fresh(code, cold)
+    assert fresh(code, cold).splitlines() == ["[]", "[]"]
+
+
+def damaged(path: Path, count: int, seed: int) -> Any:
+    rng = random.Random(seed)
+    content = path.read_bytes()
+    for _ in range(count):
+        if rng.random() < 0.2:
+            yield content[: rng.randrange(len(content))]
+            continue
+        at = rng.randrange(len(content))
+        yield content[:at] + bytes([content[at] ^ 1 << rng.randrange(8)]) + content[at + 1 :]
+
+
+def test_every_damage_is_refused_on_a_quick_start_too(packed: Path, cold: str, tmp_path: Path) -> None:
+    sepcore.load(packed, cache_dir=cold)(X)
+    victim = tmp_path / "victim.sep"
+    for content in damaged(packed, 1000, 0):
+        victim.write_bytes(content)
+        with pytest.raises(FormatError) as caught:
+            sepcore.load(victim, cache_dir=cold)
+        assert caught.value.path == str(victim)
+    victim.write_bytes(packed.read_bytes())
+    sepcore.load(victim, cache_dir=cold)(X)
+
+
+def test_a_damaged_entry_is_made_again(packed: Path, cold: str) -> None:
+    expected = sepcore.load(packed, cache_dir=cold)(X)
+    made = list(Path(cold, "kernels").glob("*.kernel"))
+    assert made
+    for path in made:
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    np.testing.assert_array_equal(sepcore.load(packed, cache_dir=cold)(X), expected)
+
+
+def test_another_file_threads_or_sources_have_another_key(packed: Path, cold: str, tmp_path: Path) -> None:
+    isa = chosen_isa().name
+    sepcore.load(packed, num_threads=2, cache_dir=cold)
+    assert startup.find(packed, isa, 2, Path(cold)) is not None
+    assert startup.find(packed, isa, 3, Path(cold)) is None
+    other = tmp_path / "other.sep"
+    api.convert("digits", other, pack=["native"], labels=[f"number {i}" for i in range(10)])
+    assert startup.find(other, isa, 2, Path(cold)) is None
+    assert startup.find(shutil.copy(packed, tmp_path / "copy.sep"), isa, 2, Path(cold)) is not None
+
+
+@pytest.mark.parametrize("changed", ["kernels/step.py", "plan/planner.py", "ir/infer.py", "runtime/linking.py"])
+def test_a_changed_source_is_never_run_as_it_was(changed: str, cold: str, tmp_path: Path) -> None:
+    """The digest of a copy of the package, before and after an edit that keeps the file's length."""
+    root = tmp_path / "package"
+    shutil.copytree(ROOT / "sepcore", root / "sepcore", symlinks=False, ignore=shutil.ignore_patterns("__pycache__"))
+    code = (
+        "from pathlib import Path; from sepcore.compile.cache import open_cache; from sepcore.runtime import startup\n"
+        f"print(startup.__file__, startup._sources_digest(open_cache(Path({cold!r}))))"
+    )
+
+    def digest() -> str:
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
+        file, found = run.stdout.split()
+        assert Path(file).is_relative_to(root)
+        return found
+
+    before = digest()
+    assert digest() == before
+    path = root / "sepcore" / changed
+    text = path.read_text("utf-8")
+    path.write_text(text.replace("e", "E", 1), "utf-8")
+    after = digest()
+    assert after != before
+    path.write_text(text, "utf-8")
+    assert digest() == before
+
+
+def test_weights_packed_otherwise_are_said_once_and_not_used(packed: Path, cold: str) -> None:
+    isa = chosen_isa().name
+    network = read_sep(packed)
+    weights = network.packed[isa]
+    content = weights.content.copy()
+    content[next(iter(weights.blocks.values()))[0]] ^= 1
+    stale = packed.with_name("stale.sep")
+    write_sep(stale, type(network)(**{**vars(network), "packed": {isa: weights._replace(content=content)}}))
+    with pytest.warns(RuntimeWarning, match="convert it again") as caught:
+        y = sepcore.load(stale, cache_dir=cold)(X)
+    assert len(caught) == 1
+    np.testing.assert_array_equal(y, sepcore.load("digits", cache_dir=cold)(X))
+    assert startup.find(stale, isa, 2, Path(cold)) is None
+
+
+def test_other_levels_can_be_packed_here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "net.sep"
+    assert main(["convert", "digits", str(path), "--pack=x86-64-v3", "--pack", "x86-64-v4"]) == 0
+    assert "packed for avx2, avx512" in capsys.readouterr().out
+    network = read_sep(path)
+    assert list(network.packed) == ["avx2", "avx512"]
+    assert network.packed["avx2"].shapes == ((1, 3, 32, 32),)
+    assert main(["convert", "digits", str(tmp_path / "b.sep"), "--pack=x86-64-v9"]) == 2
+    assert "x86-64-v3" in capsys.readouterr().err
+
+
+def test_the_weights_of_each_level_are_those_that_are_used(
+    tmp_path: Path, cold: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "net.sep"
+    api.convert("digits", path, pack=[LEVELS[name] for name in USABLE], labels=LABELS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for name in USABLE:
+            monkeypatch.setenv("SEPCORE_CPU_ISA", name)
+            expected = sepcore.load("digits", cache_dir=cold)(X)
+            for _ in range(2):
+                net = sepcore.load(path, cache_dir=cold)
+                assert net.isa == name
+                np.testing.assert_array_equal(net(X), expected)
+            assert startup.find(path, name, net.num_threads, Path(cold)) is not None
+
+
+def test_hostile_packed_weights_cannot_change_a_result(cold: str, tmp_path: Path) -> None:
+    """Blocks that are too short, and hold something else, are not taken for what their keys say."""
+    path = tmp_path / "digits.sep"
+    api.convert("digits", path, pack=["native"], labels=LABELS)
+    isa, network = chosen_isa().name, read_sep(path)
+    weights = network.packed[isa]
+    short = {key: (64 * i, 64) for i, key in enumerate(weights.blocks)}
+    content = np.zeros(64 * len(short) + 4096, np.uint8)
+    packed = {isa: weights._replace(blocks=short, content=content)}
+    write_sep(path, type(network)(**{**vars(network), "packed": packed}))
+    with pytest.warns(RuntimeWarning, match="convert it again"):
+        y = sepcore.load(path, cache_dir=cold)(X)
+    np.testing.assert_array_equal(y, sepcore.load("digits", cache_dir=cold)(X))
+
+
+def words(count: int) -> Any:
+    return np.random.default_rng(3).integers(0, 1 << 63, count, np.uint64)
+
+
+def total(table: Any, length: int | None = None) -> str:
+    return sums(chunked(table.view(np.uint8)[:length]))
+
+
+@pytest.mark.parametrize("count", [1, 512, 513, 4000, CHUNK_BYTES // 8, 3 * CHUNK_BYTES // 8 + 77])
+def test_sums_tell_any_damage_to_three_words(count: int) -> None:
+    table = words(count)
+    before = total(table)
+    assert total(table) == before
+    rng = random.Random(count)
+    for _ in range(60):
+        hurt = table.copy()
+        for at in rng.sample(range(count), min(count, rng.randint(1, 3))):
+            hurt[at] ^= np.uint64(1 << rng.randrange(64))
+        assert total(hurt) != before
+
+
+def test_sums_tell_swapped_words_lengths_and_order() -> None:
+    table = words(4000)
+    before = total(table)
+    for a, b in ((0, 1), (0, 512), (5, 700), (512, 1024)):
+        hurt = table.copy()
+        hurt[[a, b]] = table[[b, a]]
+        assert total(hurt) != before
+    pages = table[: 7 * 512].reshape(7, 512)
+    assert total(pages[[1, 0, *range(2, 7)]].reshape(-1).copy()) != total(pages.reshape(-1).copy())
+    assert total(np.append(table, np.zeros(8, np.uint64))) != before
+    assert total(table, -8) != before
+    zeros = np.zeros(1024, np.uint64)
+    assert total(zeros) != total(zeros[:1023]) != total(zeros[:0])
+
+
+def test_a_file_by_hand_without_the_right_weights_still_opens(tmp_path: Path, cold: str) -> None:
+    path = tmp_path / "by_hand.sep"
+    content = json.loads(json.dumps(hostile_sep.manifest()))
+    path.write_bytes(hostile_sep.signed(content))
+    with pytest.raises(sepcore.UnsupportedModelError):
+        sepcore.load(path, cache_dir=cold)
