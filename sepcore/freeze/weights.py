@@ -57,6 +57,9 @@ class LaidOutWeights(WeightStore):
     def place(self, key: Hashable) -> Place:
         return Place(0, self.blocks[key].offset)
 
+    def size(self, key: Hashable) -> int:
+        return self.blocks[key].content.nbytes
+
     def content(self) -> NDArray[np.uint8]:
         """All blocks in their places, with zeros between them."""
         whole = np.zeros(self.bytes, np.uint8)
