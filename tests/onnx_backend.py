@@ -6,7 +6,7 @@ It must not repair anything: a model is given to the reader as an exporter would
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, numpy_helper
 from onnx.backend.base import Backend, BackendRep
 
+import sepcore
 from sepcore.formats.onnx import read_onnx
 from sepcore.formats.onnx.translate import OPSETS
 from sepcore.ir.reference import run_reference
@@ -67,41 +68,63 @@ else: their tests are run as that opset."""
 
 
 class SepcoreBackend(Backend):  # type: ignore[misc]
-    """The entry that onnx's test runner asks for."""
+    """The entry that onnx's test runner asks for: the kernels, as any user calls them."""
 
     @classmethod
-    def prepare(cls, model: ModelProto, device: str = "CPU", **kwargs: Any) -> Prepared:
-        return Prepared(model)
+    def prepare(cls, model: ModelProto, device: str = "CPU", **kwargs: Any) -> BackendRep:
+        return Prepared(model, _loaded)
 
     @classmethod
     def supports_device(cls, device: str) -> bool:
         return device == "CPU"
 
 
+class InterpreterBackend(SepcoreBackend):
+    """The reader alone, with the reference interpreter."""
+
+    @classmethod
+    def prepare(cls, model: ModelProto, device: str = "CPU", **kwargs: Any) -> BackendRep:
+        return Prepared(model, _interpreted)
+
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
 class Prepared(BackendRep):  # type: ignore[misc]
     """A model that waits for the values of its parameters."""
 
-    def __init__(self, model: ModelProto) -> None:
+    def __init__(self, model: ModelProto, run: Callable[[Path, Arrays], list[NDArray[Any]]]) -> None:
         self._model = model
+        self._run = run
 
     def run(self, inputs: Sequence[NDArray[Any]], **kwargs: Any) -> list[NDArray[Any]]:
-        """Read the model with its parameters as initialisers, and run it on the other inputs."""
+        """Write the model with its parameters as initialisers, and run the file on the other inputs."""
         model = ModelProto()
         model.CopyFrom(self._model)
         _set_opset(model)
-        parameters = _parameters(model)
         given = {value.name: np.asarray(array) for value, array in zip(model.graph.input, inputs)}
-        for name in parameters & given.keys():
+        for name in parameters(model) & given.keys():
             model.graph.initializer.append(numpy_helper.from_array(given.pop(name), name))
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.onnx"
             path.write_bytes(model.SerializeToString())
-            graph = read_onnx(path)
-        verify(graph)
-        return run_reference(graph, {value.name: given[value.name] for value in graph.inputs})
+            return self._run(path, given)
 
 
-def _parameters(model: ModelProto) -> set[str]:
+def _loaded(path: Path, given: Arrays) -> list[NDArray[Any]]:
+    net = sepcore.load(path)
+    outputs = net(*(given[value.name] for value in net.inputs))
+    return list(outputs) if isinstance(outputs, tuple) else [outputs]
+
+
+def _interpreted(path: Path, given: Arrays) -> list[NDArray[Any]]:
+    graph = read_onnx(path)
+    verify(graph)
+    return run_reference(graph, {value.name: given[value.name] for value in graph.inputs})
+
+
+def parameters(model: ModelProto) -> set[str]:
+    """Names of the inputs that are given as initialisers."""
     return {
         node.input[position]
         for node in model.graph.node
