@@ -56,6 +56,7 @@ class FakeEngine:
         self.nanoseconds = int(milliseconds * 1e6)
         self.rounds = 0
         self.closed = False
+        self.waits = [0.03, 0.09] if name == "litert" else [0.03, 0.03]
         self.output = np.array([[-1.0, output]], np.float32)
 
     def wait(self) -> None:
@@ -218,6 +219,7 @@ def test_comparison_relates_every_engine_to_the_best_and_names_who_failed(monkey
         ("litert", "1.2", 2, 4, 6),
     ]
     ours, other, theirs = entries
+    assert [(e.waited, e.disturbed) for e in (ours, theirs)] == [(0.03, False), (pytest.approx(0.06), True)]
     assert (ours.same_weights, other.same_weights, theirs.same_weights) == (True, True, False)
     assert (ours.times.median, ours.ratio, theirs.ratio) == (2.0, 1.0, 1.5)
     assert ours.images_per_second == pytest.approx(2000)
@@ -238,6 +240,7 @@ def test_worker_times_the_package_in_a_process_of_its_own() -> None:
         times = worker.round(Round(5, 60.0))
         assert len(times) == 5
         assert min(times) > 0
+        assert len(worker.waits) == 1 and worker.waits[0] >= 0
         assert 1 <= len(worker.round(Round(1_000_000, 0.01))) < 1_000_000
     finally:
         worker.close()

@@ -42,8 +42,8 @@ COMPARISON = Comparison(
     100.0,
     5_000_000,
     (
-        Entry("sepcore", "1.0", "float32", 1, 8, Times(24, 2.0, 1.5, 2.5, 3.0), 4000.0, 1.0, 0.4, True),
-        Entry("litert", "2.3", "float32", 1, 8, Times(24, 3.0, 2.5, 3.5, 4.0), 2666.7, 1.5, 0.267, False),
+        Entry("sepcore", "1.0", "float32", 1, 8, Times(24, 2.0, 1.5, 2.5, 3.0), 4000.0, 1.0, 0.4, 0.01, True),
+        Entry("litert", "2.3", "float32", 1, 8, Times(24, 3.0, 2.5, 3.5, 4.0), 2666.7, 1.5, 0.267, 0.123, False),
     ),
     (Skipped("ncnn", 1, 8, "not installed"), Skipped("ncnn", 2, 8, "not installed")),
 )
@@ -164,6 +164,8 @@ def test_comparison_formats() -> None:
     markdown = comparisons_text([COMPARISON], "markdown")
     assert "| sepcore 1.0 | float32 | 1 | 8 | 2.000 |" in markdown
     assert "ncnn left out: not installed" in markdown
+    assert "litert waited 12.3 % of its time for a CPU (net.onnx, 1 threads, batch 8)" in table
+    assert "sepcore waited" not in table
     assert "litert has other weights: its outputs differ" in table
     (found,) = json.loads(comparisons_text([COMPARISON], "json"))
     assert found["entries"][1]["times"]["p99"] == 4.0

@@ -20,7 +20,17 @@ from sepcore.errors import OptionError
 
 def entry(engine: str, median: float, best: float, threads: int = 1, same: bool = True) -> Entry:
     return Entry(
-        engine, "1.0", "float32", threads, 1, Times(240, median, 1, 9, 9), 1e3 / median, median / best, 0.8, same
+        engine,
+        "1.0",
+        "float32",
+        threads,
+        1,
+        Times(240, median, 1, 9, 9),
+        1e3 / median,
+        median / best,
+        0.8,
+        0.05 if same else 0.0,
+        same,
     )
 
 
@@ -53,6 +63,7 @@ def test_summary_has_a_row_for_each_case_and_says_who_wins() -> None:
     assert "sepcore 1.0, litert 1.0, torch 1.0." in caption
     assert "The files of litert have other weights" in caption and "ncnn left out: not installed." in caption
     assert "The files of torch" not in caption
+    assert "torch waited 5.0 % of its time for a CPU (two.pt2, 1 threads, batch 1)" in caption
 
 
 def test_summary_says_when_no_peer_wins_or_takes_part() -> None:

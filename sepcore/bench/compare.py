@@ -20,6 +20,8 @@ from sepcore.bench.worker import EngineFailed, Worker
 from sepcore.errors import OptionError
 from sepcore.kernels import isa as isas
 
+_MOST_WAITED = 0.04  # above this share of waiting times say more of the other work than of the engine
+
 
 class Loaded(Timed, Protocol):
     """A runtime that has loaded the network: see ``sepcore.bench.worker.Worker``."""
@@ -27,6 +29,7 @@ class Loaded(Timed, Protocol):
     precision: str
     version: str
     output: NDArray[np.float32]
+    waits: list[float]
 
     def wait(self) -> None:
         """Return when it is loaded; raises EngineFailed."""
@@ -48,6 +51,7 @@ class Entry:
     times : of calls, in milliseconds.
     ratio : the median over the best median of this number of threads and images; 1 for the best.
     peak_share : of the measured multiply-add peak of all threads, by the multiply-adds of sepcore's program.
+    waited : share of the time that its threads waited for a CPU; above some hundredths other work disturbed it.
     same_weights : whether its output for one input is sepcore's, within a hundredth of that's standard deviation.
     """
 
@@ -60,7 +64,13 @@ class Entry:
     images_per_second: float
     ratio: float
     peak_share: float
+    waited: float
     same_weights: bool
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether other work took so much that the times say little."""
+        return self.waited > _MOST_WAITED
 
 
 @dataclass(frozen=True)
@@ -191,6 +201,7 @@ def compare(
             batch * 1e3 / t.median,
             t.median / best,
             2 * macs * batch / (t.median * 1e6) / (fma_gflops * case.threads),
+            float(np.mean(loaded[name].waits)),
             ours is not None and same_numbers(loaded[name].output, ours),
         )
         for name, t in times.items()

@@ -117,7 +117,8 @@ class OpenVino(Engine):
         }
         compiled = core.compile_model(model, "CPU", settings)
         # What it says it will do, not what it was asked for.
-        self.precision = str(compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
+        hint = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+        self.precision = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}.get(hint, hint)
         self._request = compiled.create_infer_request()
 
     def run(self, x: Any) -> Any:

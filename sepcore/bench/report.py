@@ -164,8 +164,19 @@ def _comparison(comparison: Comparison, report_format: str) -> str:
         reasons.setdefault(f"{s.engine} left out: {s.reason}", []).append(f"{s.threads} threads, batch {s.batch}")
     others = dict.fromkeys(e.engine for e in comparison.entries if not e.same_weights)
     ends = [f"{name} has other weights: its outputs differ" for name in others]
+    ends += disturbances(comparison)
     ends += [f"{reason} ({'; '.join(cases)})" for reason, cases in reasons.items()]
     return "\n\n".join([title, table, *ends])
+
+
+def disturbances(comparison: Comparison) -> list[str]:
+    """A sentence for every entry that other work on the machine disturbed."""
+    return [
+        f"{e.engine} waited {percent(e.waited, 1.0)} of its time for a CPU ({comparison.model}, {e.threads} threads, "
+        f"batch {e.batch}): other work disturbed it"
+        for e in comparison.entries
+        if e.disturbed
+    ]
 
 
 def machine() -> str:

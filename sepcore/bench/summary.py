@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from sepcore.bench.compare import Comparison, Entry
 from sepcore.bench.engines import ENGINES, OURS, Sepcore
-from sepcore.bench.report import machine, markdown_table
+from sepcore.bench.report import disturbances, machine, markdown_table
 from sepcore.errors import OptionError
 
 BEGIN, END = "<!-- made by: sepcore bench -->", "<!-- end of what sepcore bench made -->"
@@ -91,7 +91,8 @@ def _caption(comparisons: Sequence[Comparison], day: datetime.date) -> str:
     others = dict.fromkeys(e.engine for e in entries if not e.same_weights)
     lines += [f"The files of {name} have other weights: its outputs differ." for name in others]
     missing = dict.fromkeys(f"{s.engine} left out: {s.reason}." for c in comparisons for s in c.skipped)
-    return "\n".join([*lines, *missing])
+    disturbed = [f"{line}." for c in comparisons for line in disturbances(c)]
+    return "\n".join([*lines, *missing, *disturbed])
 
 
 def _verdict(cases: Sequence[tuple[Comparison, dict[str, Entry]]]) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import time
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the other process imports nothing that counts CPUs before it is bound to its own
@@ -33,6 +35,8 @@ class Worker:
     ----------
     precision, version : what the engine says of itself, after ``wait``.
     output : what it gives for the input that every engine is timed with, after ``wait``.
+    waits : of each round, how long the engine's threads waited for a CPU, as a share of the round: what other work
+        took from it. 0 where the system does not tell.
     """
 
     precision: str
@@ -40,6 +44,7 @@ class Worker:
     output: NDArray[np.float32]
 
     def __init__(self, engine: str, path: str, threads: int, shape: tuple[int, ...]) -> None:
+        self.waits: list[float] = []
         # A fresh process: neither threads nor modules of this one are in it.
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
@@ -71,7 +76,9 @@ class Worker:
             self._connection.send(order)
         except OSError as error:
             raise EngineFailed("its process ended") from error
-        times: list[int] = self._answer(_ROUND_SECONDS + 2 * order.seconds + order.runs * order.pause)
+        times: list[int]
+        times, waited = self._answer(_ROUND_SECONDS + 2 * order.seconds + order.runs * order.pause)
+        self.waits.append(waited)
         time.sleep(_REST_SECONDS)
         return times
 
@@ -107,7 +114,11 @@ def serve(connection: Connection, engine: str, path: str, threads: int, shape: t
         run, said = _loaded(engine, path, threads, shape)
         connection.send((True, said))
         while True:
-            connection.send((True, _timed(run, connection.recv())))
+            order = connection.recv()
+            start, waited = time.perf_counter_ns(), _waited_ns()
+            times = _timed(run, order)
+            waited, elapsed = _waited_ns() - waited, time.perf_counter_ns() - start
+            connection.send((True, (times, waited / elapsed)))
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
         return
     except Exception as error:
@@ -115,10 +126,18 @@ def serve(connection: Connection, engine: str, path: str, threads: int, shape: t
         connection.send((False, f"{type(error).__name__}: {error}"))
 
 
+def _waited_ns() -> int:
+    """Nanoseconds that this process's threads were ready to run and had no CPU, as Linux counts them."""
+    total = 0
+    for path in Path("/proc/self/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError, IndexError, ValueError):  # a thread that has just ended
+            total += int(path.read_text("ascii").split()[1])
+    return total
+
+
 def _loaded(engine: str, path: str, threads: int, shape: tuple[int, ...]) -> tuple[Any, tuple[str, str, Any]]:
     """A call without arguments, and the engine's precision, version and output."""
     from functools import partial
-    from importlib import import_module
     from importlib.metadata import PackageNotFoundError, version
 
     import numpy as np
@@ -136,8 +155,8 @@ def _loaded(engine: str, path: str, threads: int, shape: tuple[int, ...]) -> tup
             run()
     try:
         release = version(kind.distribution)
-    except PackageNotFoundError:  # run from a checkout
-        release = str(import_module(kind.package).__version__)
+    except PackageNotFoundError:
+        release = "from a checkout"
     return run, (loaded.precision, release, output)
 
 
