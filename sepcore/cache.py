@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 import sys
-import tempfile
 import warnings
 from pathlib import Path
 
@@ -70,11 +69,12 @@ def _home() -> Path | None:
 
 
 def _temporary_dir() -> Path | None:
-    try:
-        folder = Path(tempfile.gettempdir()) / f"sepcore-{os.getuid()}"
-    except FileNotFoundError:
-        return None
-    return folder if not folder.exists() or _is_private(folder) else None
+    # As tempfile.gettempdir does, which takes a good part of a start to import.
+    for parent in (os.environ.get("TMPDIR", ""), "/tmp", "/var/tmp"):
+        if os.path.isabs(parent) and os.path.isdir(parent) and os.access(parent, os.W_OK | os.X_OK):
+            folder = Path(parent) / f"sepcore-{os.getuid()}"
+            return folder if not folder.exists() or _is_private(folder) else None
+    return None
 
 
 def _is_private(folder: Path) -> bool:

@@ -311,3 +311,10 @@ def test_a_file_by_hand_without_the_right_weights_still_opens(tmp_path: Path, co
     path.write_bytes(hostile_sep.signed(content))
     with pytest.raises(sepcore.UnsupportedModelError):
         sepcore.load(path, cache_dir=cold)
+
+
+def test_a_quick_start_imports_little(packed: Path, cold: str) -> None:
+    """Each of these takes more of a start than running the network."""
+    code = _MODULES.format(path=str(packed)) + "print([m for m in ('tempfile', 'numpy.typing') if m in sys.modules])"
+    fresh(code, cold)
+    assert fresh(code, cold).splitlines()[2] == "[]"

@@ -14,10 +14,9 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sepcore.compile.cache import ObjectCache, open_cache
 from sepcore.compile.code import Code, place
@@ -31,6 +30,9 @@ from sepcore.plan.tuned import tuned_state
 from sepcore.runtime.linked import Linked, from_bytes
 from sepcore.runtime.pool import Pool, shared_pool
 from sepcore.runtime.prepared import Prepared
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _FORMAT = 1
 _FOLDERS = ("kernels", "ir", "passes", "plan", "compile", "runtime")
