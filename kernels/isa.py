@@ -9,12 +9,11 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Isa:
+class Isa(NamedTuple):
     """One instruction set.
 
     Attributes

@@ -8,7 +8,7 @@ import sys
 import warnings
 from pathlib import Path
 
-from sepcore.options import env_cache_dir
+from sepcore.environment import env_cache_dir
 
 
 def cache_candidates(cache_dir: str | os.PathLike[str] | None = None) -> list[Path]:

@@ -11,9 +11,9 @@ from pathlib import Path
 from types import MappingProxyType
 
 from sepcore.cache import cache_candidates, first_writable
+from sepcore.environment import env_weights_url
 from sepcore.errors import DownloadError, OptionError, UnsupportedModelError
 from sepcore.image.preprocess import Preprocess
-from sepcore.options import env_weights_url
 
 PUBLISHED_AT = "https://download.pytorch.org/models"
 DEFAULT_MODEL = "mobilenet_v2"

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sepcore.cache import cache_candidates
-from sepcore.options import env_prebuilt_cache_dir
+from sepcore.environment import env_prebuilt_cache_dir
 
 # Magic, format version, key, length and SHA-256 of the object that follows.
 _HEADER = struct.Struct("<8sI32sQ32s")

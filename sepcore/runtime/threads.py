@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from posixpath import join
 from typing import NamedTuple, Union
 
+from sepcore.environment import env_num_threads
 from sepcore.errors import OptionError
 from sepcore.kernels.runtime.layout import MAX_THREADS
-from sepcore.options import env_num_threads
 
 # Paths are texts in this file: pathlib would take longer to import than all else that a frozen network needs.
 Folder = Union[str, "os.PathLike[str]"]
