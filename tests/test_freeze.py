@@ -26,14 +26,19 @@ import sepcore
 from sepcore.cli import main
 from sepcore.compile import elf, objects_for
 from sepcore.errors import CpuError, FormatError, InputError, OptionError
+from sepcore.formats.sep import write_sep
+from sepcore.formats.sep_manifest import SepNetwork
 from sepcore.freeze import THREADS, freeze
 from sepcore.freeze.front import PACKAGE
 from sepcore.freeze.weights import LaidOutWeights, WeightsFile, nested
 from sepcore.freeze.wheel import write_wheel
+from sepcore.image.preprocess import Preprocess
+from sepcore.ir.graph import GraphBuilder
 from sepcore.kernels import isa as isas
 from sepcore.kernels import registry
 from sepcore.kernels.runtime import rows as runtime_rows
 from sepcore.opening import opened_network, rewritten
+from sepcore.passes import run_passes
 from sepcore.runtime.frozen import MANIFEST, WEIGHTS, Frozen, repack
 
 CPUS = ("x86-64-v4", "x86-64-v3")
@@ -134,6 +139,22 @@ def test_network_says_what_it_takes_and_gives(folder: Path) -> None:
 def test_wrong_inputs_are_refused(x: np.ndarray, said: str, folder: Path) -> None:
     with pytest.raises(InputError, match=said):
         opened(folder)(x)
+
+
+@pytest.mark.parametrize(("declared", "images"), [(2, 2), ("n", 1)])
+def test_network_that_mixes_its_images_is_run_as_a_whole(declared: int | str, images: int, tmp_path: Path) -> None:
+    b = GraphBuilder("mixing")
+    x = b.input("x", (declared, 3, 8, 8))
+    y = b.add("reduce_mean", [b.add("relu", [x])], axes=(0,), keepdims=True)
+    graph = run_passes(b.build([y]), verify=True)
+    write_sep(tmp_path / "mixing.sep", SepNetwork(graph, Preprocess((8, 8)), "test", "mixing", 0, None, "test"))
+    net = opened(freeze(tmp_path / "mixing.sep", tmp_path / "mixing", cpus=[CPUS[-1], "x86-64", "aarch64"]).folder)
+    assert [tuple(spec.shape) for spec in (*net.inputs, *net.outputs)] == [(images, 3, 8, 8), (1, 3, 8, 8)]
+    given = np.random.default_rng(2).standard_normal((images, 3, 8, 8), np.float32)
+    expected = np.maximum(given, 0).astype(np.float64).mean(axis=0, keepdims=True)
+    np.testing.assert_allclose(net(given), expected, rtol=1e-6)
+    with pytest.raises(InputError, match=f"expected a batch of {images}, found 3"):
+        net(np.zeros((3, 3, 8, 8), np.float32))
 
 
 @pytest.mark.parametrize(("asked", "taken"), [(1, 1), (2, 2), (5, 4), (7, 6), (100, THREADS[-1])])

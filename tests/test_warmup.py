@@ -15,6 +15,7 @@ import pytest
 from sepcore import compile as compiling
 from sepcore import warmup as warming
 from sepcore.cli import main
+from sepcore.cli.warmup import CPUS
 from sepcore.compile import elf, open_cache
 from sepcore.compile.cache import ObjectCache
 from sepcore.compile.levels import LEVELS
@@ -117,6 +118,10 @@ def test_folder_that_cannot_be_written_is_an_error(
     (tmp_path / "file").touch()
     assert main(["warmup", "digits", "--output", str(tmp_path / "file" / "below")]) == 1
     assert "Not a directory" in capsys.readouterr().err
+
+
+def test_the_command_offers_every_level() -> None:
+    assert tuple(LEVELS) == CPUS
 
 
 def test_nothing_to_compile_for_is_refused() -> None:
