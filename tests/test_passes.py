@@ -1106,3 +1106,21 @@ def test_a_normalisation_beside_strides_stays() -> None:
     net = Net((1, 4, 1, 1))
     graph = net.build([net.add("add", [net.conv(net.x, strides=(2, 2)), net.batch_norm(net.x)])])
     after(merge_branches, graph, ["conv2d", "batch_norm", "add"], [(1, 4, 1, 1)])
+
+
+def test_what_is_computed_of_the_same_constants_is_kept_once() -> None:
+    net = Net(("n", 4))
+    matrix, y = net.noise(4, 4), net.x
+    for perm in ((1, 0), (1, 0), (0, 1)):
+        y = net.add("matmul", [y, net.add("transpose", [matrix], perm=perm)])
+    folded = after(fold_constants, net.build([y]), ["matmul"] * 3, [(3, 4)])
+    assert len(folded.constants) == 3
+    assert len({id(array) for array in folded.constants.values()}) == 2
+
+
+def test_a_matrix_that_products_share_is_turned_once() -> None:
+    net = Net(("n", 4))
+    matrix, y = net.noise(4, 4), net.x
+    for _ in range(3):
+        y = net.add("matmul", [y, matrix])
+    assert len(after(canonicalise_linear, net.build([y]), ["linear"] * 3, [(3, 4)]).constants) == 1

@@ -19,7 +19,8 @@ def fold_constants(graph: Graph) -> Graph:
     """Replace nodes of constants by their outputs, computed in float64 and rounded once.
 
     What is there at a time may have as many elements more than the graph's constants as those have, and a million;
-    what is computed in all, 64 times as many elements as those, and a million.
+    what is computed in all, 64 times as many elements as those, and a million. Nodes that compute the same of the same
+    constants share what comes out.
     """
     constants = dict(graph.constants)
     total = sum(array.size for array in constants.values())
@@ -27,6 +28,7 @@ def fold_constants(graph: Graph) -> Graph:
     readers = Counter(name for node in graph.nodes for name in node.inputs)
     readers.update(graph.outputs)
     nodes = []
+    made: dict[tuple[str, tuple[str, ...], str], tuple[str, ...]] = {}
     for node in graph.nodes:
         if not all(name in constants for name in node.inputs if name):
             nodes.append(node)
@@ -38,7 +40,11 @@ def fold_constants(graph: Graph) -> Graph:
         if size > min(room, work) or not call.operator.foldable:
             nodes.append(node)
             continue
-        constants.update(zip(node.outputs, map(frozen, evaluate(call, given, tensors))))
+        twin = made.setdefault((node.op, node.inputs, repr(sorted(node.attrs.items()))), node.outputs)
+        if all(name in constants for name in twin):
+            constants.update(zip(node.outputs, [constants[name] for name in twin]))
+        else:
+            constants.update(zip(node.outputs, map(frozen, evaluate(call, given, tensors))))
         room, work = room - size, work - size
         readers.subtract(node.inputs)
         for name in {name for name in node.inputs if name and not readers[name]}:
