@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from sepcore import compile as compiling
+from sepcore import progress
 from sepcore import warmup as warming
 from sepcore.cli import main
 from sepcore.cli.warmup import CPUS
@@ -167,6 +169,26 @@ def test_session_tells_how_far_compiling_is(tmp_path: Path, monkeypatch: pytest.
         Session(rewritten(opened_network("digits", None, None, None, None, None, {})).graph,
                 SessionOptions(cache_dir=tmp_path))  # fmt: skip
     assert seen == [(0, 7), (-1, -1)]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_bar_counts_kernels_on_a_terminal_and_is_wiped(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(progress, "DELAY_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "INTERVAL_SECONDS", 0.0)
+    with progress.counting("compiling kernels") as show:
+        show(0, 4)
+        show(3, 4)
+    drawn = terminal.getvalue().split("\r\x1b[K")
+    assert re.fullmatch(r"compiling kernels  \[#{22}\.{8}\]  3 of 4", drawn[2])
+    assert drawn[-1] == "" and drawn[1].endswith("0 of 4")
+    with progress.counting("compiling kernels"):
+        assert terminal.getvalue().endswith("\x1b[K")  # nothing to do, nothing drawn
 
 
 # --- sepcore cache ----------------------------------------------------------------------------------------------------
