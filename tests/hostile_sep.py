@@ -238,7 +238,7 @@ def is_allowed(path: Way, other: Any) -> bool:
     """Whether the format and the operator take a value of this type at this place as well."""
     key = path[-1]
     if other is None:
-        return key in ("labels", "resize", "activation", "pads") or path[-2:] == ("attrs", "dtype")
+        return key in ("labels", "resize", "activation", "pads")
     if path[:2] == ("graph", "inputs") and path[-2] == "shape":
         return bool(other == "\0")  # Any text may name a length.
     if path[-2:-1] == ("std",):

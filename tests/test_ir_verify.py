@@ -9,6 +9,7 @@ import pytest
 
 from sepcore.errors import GraphError
 from sepcore.ir.graph import Graph, GraphBuilder, Node, Value, frozen
+from sepcore.ir.ops.attributes import DTYPE
 from sepcore.ir.reference import run_reference
 from sepcore.ir.verify import verify
 
@@ -138,3 +139,13 @@ def test_a_node_without_a_source_is_named_by_op_and_name() -> None:
     graph = net().with_(nodes=(Node("relu", "lonely", (), ("y",)),), outputs=("y",))
     with pytest.raises(GraphError, match=r"^relu 'lonely': inputs: expected \(x\), found 0$"):
         verify(graph)
+
+
+@pytest.mark.parametrize("dtype", [None, "", "1" * 30, ",", "{'a': 1}", "f8,", "complex64", "O", 7, object(), "U3"])
+def test_what_is_no_numbers_dtype_is_refused(dtype: object) -> None:
+    assert not DTYPE.kind.accepts(dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bool", "int64", np.float16, np.dtype("uint8"), bool, int, float])
+def test_numbers_dtypes_are_taken(dtype: object) -> None:
+    assert DTYPE.kind.accepts(dtype)

@@ -70,7 +70,15 @@ def _ints(length: int | None, least: int | None) -> Callable[[Any], bool]:
     return accepts
 
 
+_DTYPE_NAMES = frozenset(np.dtype(code).name for code in "?bhiqBHIQefd")
+
+
 def _is_dtype(found: Any) -> bool:
+    # None is a dtype for NumPy, and its parser of texts raises more than it says.
+    if isinstance(found, str):
+        return found in _DTYPE_NAMES
+    if not isinstance(found, (np.dtype, type)):
+        return False
     try:
         return np.dtype(found).kind in "biuf"
     except TypeError:
