@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from sepcore.errors import OptionError
 from sepcore.options import SessionOptions
@@ -18,6 +18,7 @@ from sepcore.runtime.session import OpenGraph, Session, chosen_isa
 from sepcore.runtime.threads import num_threads as thread_count
 
 if TYPE_CHECKING:
+    from sepcore.choices import Described
     from sepcore.formats.sep_manifest import PackedWeights
     from sepcore.image.preprocess import Preprocess
     from sepcore.image.read import Picture
@@ -25,21 +26,6 @@ if TYPE_CHECKING:
     from sepcore.labels import Prediction
     from sepcore.opening import Network
     from sepcore.runtime.startup import Started
-
-
-class Described(Protocol):
-    """What is known of a network beside its graph."""
-
-    @property
-    def preprocess(self) -> Preprocess: ...
-    @property
-    def family(self) -> str: ...
-    @property
-    def arch(self) -> str: ...
-    @property
-    def num_classes(self) -> int: ...
-    @property
-    def labels(self) -> Sequence[str] | None: ...
 
 
 class Model(Session):
@@ -172,10 +158,10 @@ def load(
 
     @cache
     def description() -> Described:
-        from sepcore import opening
-        from sepcore.formats.sep import read_description
+        from sepcore.choices import as_asked
+        from sepcore.formats.sep_manifest import read_description
 
-        return opening.as_asked(read_description(model), labels, preprocess, input_size)
+        return as_asked(read_description(model), labels, preprocess, input_size)
 
     def graph() -> tuple[Graph, Mapping[str, PackedWeights]]:
         return network().graph, network().packed

@@ -7,22 +7,22 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from sepcore.choices import as_asked
 from sepcore.errors import OptionError
 from sepcore.formats.checkpoint import read_checkpoint
-from sepcore.formats.sep_manifest import Description, PackedWeights
+from sepcore.formats.sep_manifest import PackedWeights
 from sepcore.formats.sniff import ONNX, SEPCORE, TORCH_EXPORT, sniff
 from sepcore.image.preprocess import Preprocess
 from sepcore.ir.graph import Graph, Value
 from sepcore.ir.verify import verify
-from sepcore.labels import check_labels, read_labels
+from sepcore.labels import read_labels
 from sepcore.models import recognise
 from sepcore.passes import run_passes
 from sepcore.passes.open_batch import open_batch
 from sepcore.runtime.planning import described_outputs
 
-_IMAGENET_CLASSES = 1000
 _ANY_LENGTH = 224
 """Stands for a length that the network leaves open and that no picture size decides."""
 _CROP_RATIO = 0.875  # of the short side that the crop takes, where a file says nothing
@@ -64,29 +64,6 @@ def opened_network(
     network = _read(path, arch, overrides)
     network = replace(network, preprocess=named_preprocess or network.preprocess, labels=named_labels or network.labels)
     return as_asked(network, labels, preprocess, input_size)
-
-
-Known = TypeVar("Known", Network, Description)
-
-
-def as_asked(
-    known: Known,
-    labels: str | os.PathLike[str] | Sequence[str] | None,
-    preprocess: Preprocess | None,
-    input_size: int | tuple[int, int] | None,
-) -> Known:
-    """What is known of a network, with the preprocessing and labels that were asked for.
-
-    Raises
-    ------
-    OptionError : there are not as many labels as classes, or no such input size.
-    """
-    chosen = preprocess or known.preprocess
-    if input_size is not None:
-        chosen = _resized(chosen, input_size)
-    names = _labels(labels, known.labels, known.num_classes)
-    check_labels(names, known.num_classes)
-    return replace(known, preprocess=chosen, labels=names)
 
 
 def rewritten(network: Network) -> Network:
@@ -176,26 +153,3 @@ def locate(
         return path, None, None
     named = hub.find(str(model))
     return hub.fetch(named.name, cache_dir), read_labels(named.labels), named.preprocess
-
-
-def _resized(preprocess: Preprocess, input_size: int | tuple[int, int]) -> Preprocess:
-    """The preprocessing for another input size: the short side keeps its ratio to the crop."""
-    size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
-    if len(size) != 2 or not all(type(s) is int and s > 0 for s in size):
-        raise OptionError(f"input_size: expected one or two positive integers, found {input_size!r}")
-    resize = preprocess.resize
-    if resize is not None:
-        resize = max(1, round(resize * min(size) / min(preprocess.input_size)))
-    return replace(preprocess, input_size=size, resize=resize)
-
-
-def _labels(
-    given: str | os.PathLike[str] | Sequence[str] | None, named: Sequence[str] | None, classes: int
-) -> Sequence[str] | None:
-    if given is None:
-        if named is not None:
-            return named
-        return read_labels("imagenet1k") if classes == _IMAGENET_CLASSES else None
-    if isinstance(given, (str, os.PathLike)):
-        return read_labels(given)
-    return list(given)

@@ -21,7 +21,7 @@ _ORDER = (
     {"models", "passes"},
     {"compile", "plan"},
     {"runtime"},
-    {"quantize", "hub"},
+    {"quantize", "hub", "choices"},
     {"opening"},
     {"api", "ops"},
     {"inspection", "verification"},

@@ -43,13 +43,11 @@ from sepcore.formats.sep_head import MANIFEST_AT, read_manifest, signed
 from sepcore.formats.sep_manifest import (
     SPARE_BYTES,
     Block,
-    Description,
     Level,
     PackedWeights,
     SepNetwork,
     Tensor,
     decoded,
-    description,
     encoded,
 )
 from sepcore.formats.source import Source
@@ -89,17 +87,6 @@ def read_sep(path: str | os.PathLike[str]) -> SepNetwork:
         except GraphError as error:
             raise source.error("graph", "a graph that keeps the rules", str(error)[:500]) from None
     return replace(network, graph=graph, packed=MappingProxyType(packed))
-
-
-def read_description(path: str | os.PathLike[str]) -> Description:
-    """What a .sep file says of its network, without its graph and tensors, which are not looked at.
-
-    Raises
-    ------
-    FormatError, OSError : as :func:`read_sep`, of what is looked at.
-    """
-    with Source(path) as source:
-        return description(source.path, read_manifest(source)[0])
 
 
 def write_sep(path: str | os.PathLike[str], network: SepNetwork) -> None:

@@ -1,12 +1,13 @@
 """The manifest of a .sep file: a network as JSON, whose every value is checked for type and size when it is read.
 
-It must not touch the file or the tensors' bytes; nothing it reads is executed.
+It must not touch the tensors' bytes; nothing it reads is executed.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 
 from sepcore.errors import FormatError, GraphError, OptionError
 from sepcore.formats.pickle_vm import shown
+from sepcore.formats.sep_head import read_manifest
+from sepcore.formats.source import Source
 from sepcore.image.preprocess import Preprocess
 from sepcore.ir.graph import Graph, Node, Value
 
@@ -207,14 +210,15 @@ def decoded(path: str, manifest: bytes) -> tuple[SepNetwork, list[Tensor], list[
     return network, [_tensor(tensor) for tensor in tensors.elements()], _levels(packed)
 
 
-def description(path: str, manifest: bytes) -> Description:
-    """What a manifest says beside the graph.
+def read_description(path: str | os.PathLike[str]) -> Description:
+    """What a .sep file says of its network, without its graph and tensors, which are not looked at.
 
     Raises
     ------
-    FormatError : as :func:`decoded`, of what is looked at.
+    FormatError, OSError : as :func:`sepcore.formats.sep.read_sep`, of what is looked at.
     """
-    return _description(_root(path, manifest))
+    with Source(path) as source:
+        return _description(_root(source.path, read_manifest(source)[0]))
 
 
 def _root(path: str, manifest: bytes) -> dict[str, _Field]:
