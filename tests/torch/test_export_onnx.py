@@ -331,6 +331,7 @@ FUNCTIONS: dict[str, Callable[[Tensor], Any]] = {
 
 UNSUPPORTED_BY_EXPORTER = {
     ("script", "channel shuffle"): "it does not know aten::channel_shuffle",
+    ("script", "root mean square norm"): "it does not know aten::rms_norm",
     ("script", "elements repeated"): "it writes a Reshape with two rests, which ONNX does not allow",
 }
 
