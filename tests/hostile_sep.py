@@ -100,6 +100,7 @@ def manifest() -> dict[str, Any]:
                 node("cast", "cast", ["p"], "d", {"dtype": {"dtype": "float64"}}),
                 node("cast", "back", ["d"], "y", {"dtype": {"dtype": "float32"}}),
             ],
+            "bounds": [{"length": "h", "least": 2, "most": 99}],
         },
         "tensors": copy.deepcopy(ENTRIES),
         "packed": copy.deepcopy(LEVELS),

@@ -14,12 +14,13 @@ import numpy as np
 import pt2_files as pt2
 import pytest
 
-from sepcore.errors import FormatError, UnsupportedModelError
+from sepcore.errors import FormatError, InputError, UnsupportedModelError
 from sepcore.formats.torch_export import fields, read_pt2
 from sepcore.formats.torch_export.expression import length_name
 from sepcore.ir.graph import Graph
 from sepcore.ir.reference import run_reference
 from sepcore.ir.verify import verify
+from sepcore.runtime.session import Session
 
 SECONDS = 1.0
 MEGABYTES = 150
@@ -140,6 +141,32 @@ def test_half_precision_is_widened(tmp_path: Path) -> None:
     assert graph.inputs[0].dtype == graph.constants["w"].dtype == np.float32
     x = np.float32([[1, 2, 3, 4], [5, 6, 7, 8]])
     np.testing.assert_array_equal(run_reference(graph, {"x": x})[0], x * weight.astype(np.float32))
+
+
+def test_lengths_for_which_a_network_was_not_exported_are_refused(tmp_path: Path) -> None:
+    """The exporter follows one way through a module whose ways differ by size, and notes for which sizes that is."""
+    shape = ("s0", 3, "s1", "s2")
+    types = {"x": pt2.meta(shape), "y": pt2.meta(shape)}
+    for declared in types.values():
+        declared["sizes"][3]["as_expr"]["hint"] = {"as_int": 96}
+    described = pt2.program([pt2.node("aten.relu.default", ["y"], self=pt2.ref("x"))], types)
+    described["range_constraints"] = {
+        "s0": {"min_val": 2, "max_val": 8},
+        "s1": {"min_val": 2, "max_val": None},
+        "s2": {"min_val": 65, "max_val": 128},
+    }
+    graph = read_program(tmp_path, described)
+    assert graph.bounds == {"s2": (65, 128)}
+    session = Session(graph)
+    assert session.outputs[0].shape == ("n", 3, "d2", "d3")
+    for given in ((1, 3, 1, 65), (9, 3, 2, 128)):
+        assert session(np.ones(given, np.float32)).shape == given
+    for length in (64, 129):
+        with pytest.raises(InputError, match=f"s2 of 65 to 128, for which the file was exported, found {length}"):
+            session(np.ones((1, 3, 8, length), np.float32))
+    described["range_constraints"]["s2"]["max_val"] = "many"
+    with pytest.raises(FormatError, match="max_val"):
+        read_program(tmp_path, described)
 
 
 def test_outputs_that_are_inputs_constants_numbers_and_nothing(tmp_path: Path) -> None:

@@ -72,6 +72,7 @@ def test_a_file_put_together_by_the_description_is_read(by_hand: Path) -> None:
     graph = found.graph
     assert (graph.name, graph.outputs) == ("by_hand", ("y",))
     assert [(v.name, v.shape, v.dtype) for v in graph.inputs] == [("x", ("n", 3, "h", 6), np.dtype("float32"))]
+    assert graph.bounds == {"h": (2, 99)}
     assert [(n.op, n.name, n.inputs, n.outputs, n.source) for n in graph.nodes] == [
         ("conv2d", "conv", ("x", "w", "b"), ("c",), "line of conv"),
         ("pad", "pad", ("c",), ("p",), "line of pad"),
@@ -345,14 +346,14 @@ def test_sound_checksums_over_anything_raise_no_other_error(tmp_path: Path) -> N
     ways = [way for way, _ in hostile_sep.places(hostile_sep.manifest())]
     values = [value for _, value in hostile_sep.places(hostile_sep.manifest())] + [0, -1, 2**40, 1e308, "z", [], None]
     opened = 0
-    for _ in range(400):
+    for _ in range(1000):
         path.write_bytes(hostile_sep.signed(hostile_sep.changed(rng.choice(ways), rng.choice(values))))
         try:
             sepcore.load(path)
             opened += 1
         except SepcoreError:
             pass
-    assert 0 < opened < 400
+    assert 0 < opened < 1000
 
 
 def test_opening_imports_no_reader_of_other_formats(by_hand: Path) -> None:

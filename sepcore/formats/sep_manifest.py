@@ -149,6 +149,7 @@ def encoded(network: SepNetwork, tensors: Sequence[Tensor], levels: Sequence[Lev
             "inputs": [_encoded_value(value) for value in graph.inputs],
             "outputs": list(graph.outputs),
             "nodes": [_encoded_node(node) for node in graph.nodes],
+            "bounds": [{"length": name, "least": a, "most": b} for name, (a, b) in graph.bounds.items()],
         },
         "tensors": [asdict(tensor) for tensor in tensors],
         "packed": [asdict(level) for level in levels],
@@ -343,14 +344,23 @@ class _Field:
 
 
 def _graph(field: _Field) -> Graph:
-    name, inputs, outputs, nodes = field.members("name", "inputs", "outputs", "nodes")
+    name, inputs, outputs, nodes, bounds = field.members("name", "inputs", "outputs", "nodes", "bounds")
     return Graph(
         name.text(),
         tuple(_value(item) for item in inputs.elements()),
         outputs.texts(),
         tuple(_node(item) for item in nodes.elements()),
         {},
+        _bounds(bounds),
     )
+
+
+def _bounds(field: _Field) -> dict[str, tuple[int, int]]:
+    found = {}
+    for item in field.elements():
+        length, least, most = item.members("length", "least", "most")
+        found[length.name()] = (least.integer(1, MAX_ELEMENTS), most.integer(1, MAX_ELEMENTS))
+    return found
 
 
 def _value(field: _Field) -> Value:

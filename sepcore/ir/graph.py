@@ -62,13 +62,18 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """A network: nodes in topological order, constants by value name (read-only arrays)."""
+    """A network: nodes in topological order, constants by value name (read-only arrays).
+
+    ``bounds`` are the least and the greatest number that a symbolic length of an input may be, where its exporter has
+    followed one of several ways that the network may take: for other lengths the graph would mean something else.
+    """
 
     name: str
     inputs: tuple[Value, ...]
     outputs: tuple[str, ...]
     nodes: tuple[Node, ...]
     constants: Mapping[str, Array]
+    bounds: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     def with_(self, **changes: Any) -> Graph:
         """A copy with some fields replaced."""

@@ -84,6 +84,11 @@ def _start(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> _Known:
             length >= 1 and length == (bound.setdefault(declared, length) if isinstance(declared, str) else declared)
             for declared, length in zip(value.shape, given)
         )
+        for length, declared in zip(given, value.shape):
+            least, most = graph.bounds.get(str(declared), (length, length))
+            if fits and not least <= length <= most:
+                expected = f"{declared} of {least} to {most}, for which the file was exported"
+                raise GraphError(f"{graph.name}: input {value}: expected {expected}, found {length}")
         if not fits:
             lengths = "".join(f", {name} = {length}" for name, length in bound.items())
             raise GraphError(f"{graph.name}: input: expected {value}{lengths}, found {shape_text(given)}")

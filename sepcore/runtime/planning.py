@@ -26,6 +26,9 @@ from sepcore.runtime.prepared import Prepared
 _COMPILING = "compiling kernels"
 Shapes = tuple[tuple[int, ...], ...]
 
+_USUAL = 224
+"""Stands for a length that a graph leaves open."""
+
 
 class Planner:
     """Plans programs for one graph, which share its packed weights.
@@ -145,18 +148,27 @@ def new_pool(isa: str, options: SessionOptions) -> Pool | Prange:
 
 
 def example_shapes(graph: Graph) -> dict[str, tuple[int, ...]]:
-    """A concrete shape for one image, per input: lengths that may vary get 224, or 1 where they count images."""
-    return {
-        value.name: tuple(d if isinstance(d, int) else 224 if i else 1 for i, d in enumerate(value.shape))
-        for value in graph.inputs
-    }
+    """A concrete shape for one image, per input: lengths that may vary get 224, or 1 where they count images.
+
+    Where 224 is not allowed, it is the allowed length nearest to it.
+    """
+
+    def number(length: int | str, axis: int) -> int:
+        if isinstance(length, int) or axis == 0:
+            return length if isinstance(length, int) else 1
+        least, most = graph.bounds.get(length, (_USUAL, _USUAL))
+        return max(least, min(_USUAL, most))
+
+    return {value.name: tuple(number(d, i) for i, d in enumerate(value.shape)) for value in graph.inputs}
 
 
 def described_outputs(graph: Graph) -> tuple[Value, ...]:
     """Names and shapes of the outputs; a length that depends on the input's is a name."""
     first = example_shapes(graph)
     second = {
-        value.name: tuple(d if isinstance(d, int) else 256 if i else 2 for i, d in enumerate(value.shape))
+        value.name: tuple(
+            d if isinstance(d, int) else graph.bounds.get(d, (256, 0))[0] if i else 2 for i, d in enumerate(value.shape)
+        )
         for value in graph.inputs
     }
     try:

@@ -21,6 +21,9 @@ SCHEMA_MAJORS = (7, 8)
 MAX_NODES = 1 << 16
 MAX_SUBGRAPHS_DEEP = 8
 
+_SUPPOSED_LEAST = 2
+_UNBOUNDED = 1 << 31
+
 STRIDED = 7
 """The layout of dense tensors."""
 
@@ -148,6 +151,7 @@ class Program:
     user_outputs : what the caller gets: arguments.
     mutated : (buffer or parameter, value that it is set to) for each that a run changes.
     problems : inputs and outputs that are of no known kind.
+    bounds : the least and the greatest number that a symbolic length may be, where the exporter says so.
     """
 
     graph: AtenGraph
@@ -157,6 +161,7 @@ class Program:
     user_outputs: tuple[Argument, ...]
     mutated: tuple[tuple[str, str], ...]
     problems: tuple[str, ...] = field(default=())
+    bounds: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def parse_program(root: Field) -> Program:
@@ -200,7 +205,29 @@ def parse_program(root: Field) -> Program:
             mutated.append((key, _named(content)))
         elif kind not in ("user_input_mutation", "token"):
             problems.append(f"an output of the kind {kind[:80]!r}")
-    return Program(graph, weights, constants, tuple(user_inputs), tuple(user_outputs), tuple(mutated), tuple(problems))
+    return Program(
+        graph,
+        weights,
+        constants,
+        tuple(user_inputs),
+        tuple(user_outputs),
+        tuple(mutated),
+        tuple(problems),
+        _bounds(root),
+    )
+
+
+def _bounds(root: Field) -> dict[str, tuple[int, int]]:
+    """What the lengths were found to lie between; that they are above one PyTorch only supposes."""
+    found = root.optional("range_constraints")
+    bounds = {}
+    for name, entry in () if found is None else found.members():
+        least, most = entry.optional("min_val"), entry.optional("max_val")
+        smallest = 1 if least is None or least.integer() <= _SUPPOSED_LEAST else least.integer()
+        greatest = _UNBOUNDED if most is None else min(most.integer(), _UNBOUNDED)
+        if (smallest, greatest) != (1, _UNBOUNDED):
+            bounds[name] = (smallest, greatest)
+    return bounds
 
 
 def _named(content: Field) -> str:

@@ -98,7 +98,8 @@ class _Translator:
         outputs = tuple(self._output(argument) for argument in self._program.user_outputs if argument is not None)
         for key, _ in self._program.mutated:
             self._refuse_state(key)
-        graph = rebuilt(Graph(name, tuple(inputs), outputs, (), {}), self._nodes, self._constants)
+        bounds = self._bounds(inputs)
+        graph = rebuilt(Graph(name, tuple(inputs), outputs, (), {}, bounds), self._nodes, self._constants)
         problems = self._problems + [str(node.attrs["reason"]) for node in graph.nodes if node.op == UNSUPPORTED]
         if problems:
             raise UnsupportedModelError(self._path, list(dict.fromkeys(problems)))
@@ -113,6 +114,12 @@ class _Translator:
         )
 
     # What is there before the first node, and after the last
+
+    def _bounds(self, inputs: Sequence[GraphInput]) -> dict[str, tuple[int, int]]:
+        """What the inputs' lengths must lie between; how many images there are does not matter to any of them."""
+        images = {value.shape[0] for value in inputs if value.shape}
+        lengths = {length for value in inputs for length in value.shape} - images
+        return {name: pair for name, pair in self._program.bounds.items() if name in lengths}
 
     def _bind_input(self, ref: Ref) -> GraphInput:
         operand, reason = self._declaration(ref.name)
