@@ -130,7 +130,10 @@ def _layers_of(key: str) -> str:
 
 
 def _without_chains(session: Session, shapes: Shapes, tuned: Mapping[str, str]) -> dict[str, str]:
-    """``tuned``, and that no chain be made: neither the plan's nor the shorter ones that come up then."""
+    """``tuned``, and that no chain be made: neither the plan's nor the shorter ones that come up then.
+
+    The session is left with that.
+    """
     apart = dict(tuned)
     while True:
         session.retune(apart)
@@ -146,7 +149,8 @@ def _least(
     """Key -> row -> least nanoseconds of all the choice's layers together."""
     variants: list[Calls] = []
     for turn in range(max(map(len, rows.values()), default=0)):
-        session.retune({**tuned, **{key: names[turn % len(names)] for key, names in rows.items()}})
+        # With other rows other chains come up: a narrow map can be chained with a low tile only.
+        _without_chains(session, shapes, {**tuned, **{key: names[turn % len(names)] for key, names in rows.items()}})
         variants.append(program_calls(session, shapes))
     found: dict[str, dict[str, int]] = {key: {} for key in rows}
     for calls, times in zip(variants, least_times([calls.steps for calls in variants], passes)):
