@@ -154,6 +154,7 @@ def keep(
         before, inside, after = (sums(_read(source, first, last)) for first, last in limits)
         kept = Startup(linked, code, dict(native), packed, (before, inside, after), regions)
         cache.put(_key(source, isa, threads, cache, cache_dir), kept.to_bytes())
+        cache.trim()
 
 
 def _key(source: Source, isa: str, threads: int, cache: ObjectCache, cache_dir: Path | None) -> str:
