@@ -168,6 +168,14 @@ for op in ("add", "sub", "mul", "div", "pow", "maximum", "minimum"):
         return b.add(op, [column, b.add("slice", [x], axes=(2,), starts=(1,), ends=(2,))])
 
 
+for indices in (np.arange(19).reshape(19, 1, 1), [4, 2, 0], [[3, -1, 3], [3, 18, 0]], 5):
+
+    @case(f"gather {np.shape(indices)} of channels", 19, 5, 7)
+    def gathered(b: GraphBuilder, x: str, indices: Any = indices) -> str:
+        taken = b.constant("indices", np.asarray(indices, np.int64))
+        return b.add("neg", [b.add("gather", [mapped(b, x, 19), taken], axis=1)])
+
+
 @case("attention between halves of the channels", 38, 5, 7)
 def between_halves(b: GraphBuilder, x: str) -> str:
     halves = b.add("reshape", [mapped(b, x, 38)], shape=(-1, 2, 19, 5, 7))

@@ -21,6 +21,7 @@ from sepcore.passes.fuse_hardswish import fuse_hardswish
 from sepcore.passes.fuse_residual import fuse_residual
 from sepcore.passes.fuse_silu import fuse_silu
 from sepcore.passes.lower_batch_norm import lower_batch_norm
+from sepcore.passes.lower_gather import lower_gather
 from sepcore.passes.merge_branches import merge_branches
 from sepcore.passes.merge_scale import merge_scale
 from sepcore.passes.rewrite import Pass
@@ -43,6 +44,7 @@ PASSES: tuple[Pass, ...] = (
 """Run once per network, for any input size."""
 
 SHAPE_PASSES: tuple[Pass, ...] = (
+    lower_gather,
     eliminate_unchanged,
     fuse_channel_shuffle,
     fold_constants,
