@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +23,20 @@ def data_dir() -> Path:
     if not (path / "reference" / "models.json").is_file():
         pytest.fail(f"SEPCORE_TEST_DATA={name}: expected reference/models.json in it, found none")
     return path
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user may enter, unlike pytest's own."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.fixture(scope="session")
+def open_package() -> Iterator[Path]:
+    """A folder with the package that every user may read, wherever the checkout is."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        shutil.copytree(ROOT / "sepcore", Path(name) / "sepcore", ignore=shutil.ignore_patterns("__pycache__"))
+        yield Path(name)

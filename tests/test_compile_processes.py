@@ -10,10 +10,9 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -66,7 +65,7 @@ class Site:
         environment = {k: v for k, v in {**self.environment, **changes}.items() if v is not None}
         return subprocess.Popen(
             [sys.executable, "-c", SCRIPT, LEVEL, *rows],
-            cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=before,
+            cwd="/", env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=before,
         )  # fmt: skip
 
     def run(self, rows: list[str], **changes: str | None) -> tuple[str, str]:
@@ -250,23 +249,17 @@ def test_full_disk_warns_once_and_runs(site: Site) -> None:
     assert "File too large" in errors and site.cache.entries() == []
 
 
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that every user may enter, unlike pytest's own."""
-    with tempfile.TemporaryDirectory() as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
-
-
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_another_user_without_a_writable_folder(open_folder: Path) -> None:
+def test_another_user_without_a_writable_folder(open_folder: Path, open_package: Path) -> None:
     """Root's cache is good for every user; what is not in it is in memory only, with one warning."""
+    shutil.copy(toy_rows.__file__, open_package)
     site = Site(open_folder)
+    site.environment["PYTHONPATH"] = str(open_package)
     site.run(names(2))
     # Everything is imported first: the interpreter itself may be in a folder that only root can enter.
     become_nobody = """
 import os, toy_rows
-from sepcore.compile import build, objects_for, parallel
+from sepcore.compile import build, code, link, loader, objects_for, parallel
 from sepcore.kernels import isa
 objects_for([toy_rows.find("toy_0")], sys.argv[1], registry="toy_rows")
 build.build_object([build.KernelSource("toy_0", toy_rows.find("toy_0").build())], isa.by_name(sys.argv[1]))

@@ -313,7 +313,8 @@ def test_all_unsupported_nodes_are_listed_at_once(tmp_path: Path) -> None:
     assert caught.value.problems == (
         "aten.tan.default 'a': no operator of sepcore's graph expresses it "
         "(head.act, /home/me/net.py:12 in forward: return torch.tan(x))",
-        "mylib.fused.default 'c': an operator of 'mylib', which is none of PyTorch's own (head.last)",
+        "mylib.fused.default 'c': an operator of 'mylib', which is none of PyTorch's own; "
+        '@sepcore.op("mylib::fused.default") registers a function for it (head.last)',
         "aten.elu.default 'y': an input_scale other than 1",
     )
     assert caught.value.name.endswith("net.pt2")

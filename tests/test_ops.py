@@ -24,6 +24,7 @@ from sepcore.ir.ops import custom
 from sepcore.ir.reference import run_reference
 from sepcore.kernels import isa as isas
 from sepcore.kernels.custom import source
+from sepcore.opening import opened_network
 from sepcore.options import SessionOptions
 from sepcore.passes import run_passes
 from sepcore.plan.program import Step
@@ -418,8 +419,9 @@ def test_an_onnx_attribute_that_the_function_has_not(tmp_path: Path) -> None:
 def test_as_the_activation_of_a_family() -> None:
     net = sepcore.load("digits", activation="tanh_exp")
     x = random(2, 3, 32, 32)
-    (expected,) = run_reference(net._graph, {net.inputs[0].name: x})
-    assert any(node.op == "custom.tanh_exp" for node in net._graph.nodes)
+    graph = opened_network("digits", None, None, None, None, None, {"activation": "tanh_exp"}).graph
+    (expected,) = run_reference(graph, {net.inputs[0].name: x})
+    assert any(node.op == "custom.tanh_exp" for node in graph.nodes)
     np.testing.assert_allclose(net(x), expected, rtol=1e-4, atol=1e-4 * float(np.abs(expected).max()))
     with pytest.raises(OptionError, match=r"activation: expected one of .*tanh_exp.*registered with @sepcore.op"):
         sepcore.load("digits", activation="mixed")

@@ -28,8 +28,6 @@ from sepcore.options import SessionOptions
 from sepcore.runtime.session import Session
 from sepcore.warmup import kernels_of, warmup
 
-ROOT = Path(__file__).resolve().parents[1]
-
 BATCHES = (1, 5)
 
 # Runs the network as nobody, where root can become that, with all that could compile cut off. The first time it runs as
@@ -79,10 +77,10 @@ def shipped(image: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return image
 
 
-def test_a_shipped_folder_is_enough_without_home_or_anything_to_write_to(image: Path) -> None:
+def test_a_shipped_folder_is_enough_without_home_or_anything_to_write_to(image: Path, open_package: Path) -> None:
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("SEPCORE_", "XDG_"))}
     environment |= {
-        "PYTHONPATH": str(ROOT), "HOME": "/proc/none", "TMPDIR": "/proc/none",
+        "PYTHONPATH": str(open_package), "HOME": "/proc/none", "TMPDIR": "/proc/none",
         "SEPCORE_PREBUILT_CACHE_DIR": str(image),
     }  # fmt: skip
     command = [sys.executable, "-W", "error", "-c", BARE]
