@@ -362,6 +362,8 @@ def test_a_broken_pipe_is_silent(pictures: Path) -> None:
 def test_control_c_is_exit_code_130(pictures: Path) -> None:
     script = FAKE_MAIN + textwrap.dedent(
         """
+        import signal
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
         def wait(net, x):
             print("waiting", flush=True)
             time.sleep(60)

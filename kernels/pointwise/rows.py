@@ -17,9 +17,9 @@ from sepcore.kernels import isa as isas
 from sepcore.kernels import step
 from sepcore.kernels.spec import KernelSpec
 
-M, K, X_STRIDE, OUT_STRIDE, EXTRA_STRIDE, PANELS, ROW_BLOCKS, PANEL_BLOCKS, PREFETCH_SHIFT, COLUMNS = range(
-    step.FIRST_SHAPE, step.FIRST_SHAPE + 10
-)
+(
+    M, K, X_STRIDE, OUT_STRIDE, EXTRA_STRIDE, PANELS, ROW_BLOCKS, PANEL_BLOCKS, PREFETCH_SHIFT, COLUMNS, AHEAD,
+) = range(step.FIRST_SHAPE, step.FIRST_SHAPE + 11)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -128,6 +128,8 @@ def _build(spec: KernelSpec) -> Callable[[int, int, int, int], None]:
         if begin == end:
             return
         part = index // row_blocks
+        ahead = weights + load_word(at + 8 * AHEAD)
+        tiles_down, line_bytes = (m + mr - 1) // mr, (k >> shift) * 64
         for p in range(part * panels // panel_blocks, (part + 1) * panels // panel_blocks):
             residual = extra
             if extra != 0:
@@ -135,7 +137,7 @@ def _build(spec: KernelSpec) -> Callable[[int, int, int, int], None]:
             panel(
                 x + begin * x_stride, x_stride, end - begin, weights + p * panel_bytes, k,
                 out + begin * out_stride + p * column_bytes, out_stride, residual, extra_stride,
-                at, weights + (p + 1) * panel_bytes, shift,
+                at, ahead + (p * tiles_down + begin // mr) * line_bytes, shift,
             )  # fmt: skip
 
     return kernel

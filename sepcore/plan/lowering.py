@@ -24,6 +24,7 @@ from sepcore.kernels import step as words
 from sepcore.kernels.activation import codes
 from sepcore.kernels.elementwise import layout
 from sepcore.kernels.spec import KernelSpec
+from sepcore.plan.ahead import prefetch_ahead
 from sepcore.plan.bands import fuse_bands
 from sepcore.plan.drafts import Buffer, Draft
 from sepcore.plan.places import Places
@@ -431,7 +432,7 @@ class Lowering:
         images = [d for d in self._drafts if not d.batched]
         images = fuse_bands(images, self.workers, self.isa.name, self._tuned)
         self.scratch_bytes = max([self.scratch_bytes, *(d.scratch for d in images)])
-        drafts = images + [d for d in self._drafts if d.batched]
+        drafts = prefetch_ahead(images + [d for d in self._drafts if d.batched], self.weights)
         offsets, sizes = arenas(drafts)
         image_steps: list[Step] = []
         batch_steps: list[Step] = []

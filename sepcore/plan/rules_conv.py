@@ -116,9 +116,6 @@ def pointwise(p: Lowering, node: Node, x: Map, weight: Array, bias: Array | None
     )
     extra = p.as_map(residual) if residual else None
     row_blocks, panel_blocks = _pointwise_split(p, m, n, k, tile.rows, panels)
-    panel_bytes = FLOAT * (k + 1) * tile.packed_columns(lanes)
-    tiles_down = -(-m // tile.rows)
-    shift = max(0, int(np.floor(np.log2(max(1.0, tiles_down * 64 * k / panel_bytes)))))
     r = pointwise_rows
     p.step(
         r.row(tile, p.isa.name, gathered=bool(x.slots)),
@@ -132,7 +129,6 @@ def pointwise(p: Lowering, node: Node, x: Map, weight: Array, bias: Array | None
             r.PANELS: panels,
             r.ROW_BLOCKS: row_blocks,
             r.PANEL_BLOCKS: panel_blocks,
-            r.PREFETCH_SHIFT: shift,
             **p.activation(node),
         },
         x=x,
