@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -53,7 +55,7 @@ def test_a_classifier_is_asked_for_by_the_layers_before(monkeypatch: pytest.Monk
     isa = isas.by_name(session.isa)
     *layers, classifier = pointwise_steps(session, 28)
     intervals = [asked(step, isa) for step in layers]
-    assert all(end >= following for (_, end), (following, _) in zip(intervals, intervals[1:]))
+    assert all(end >= following for (_, end), (following, _) in pairwise(intervals))
     assert all(first > step.operands[words.WEIGHTS].offset for step, (first, _) in zip(layers, intervals))
     own = classifier.operands[words.WEIGHTS].offset
     assert intervals[-1][1] >= own + classifier.weight_bytes
