@@ -115,6 +115,31 @@ def test_forked_children_run_on() -> None:
     np.testing.assert_array_equal(session(x), expected)
 
 
+def _run_often(session: Session, x: Any, expected: Any, ready: Any) -> None:
+    ready.wait(60)
+    for _ in range(200):
+        np.testing.assert_array_equal(session(x), expected)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_forked_children_and_their_parent_run_at_once() -> None:
+    """A child inherits the memory that its parent's calls use: neither may see what the other writes there."""
+    session = Session(small_graph(), SessionOptions(num_threads=1))
+    images = [random(1, 3, 48, 48, seed=i) for i in range(4)]
+    expected = [session(x) for x in images]
+    context = multiprocessing.get_context("fork")
+    ready = context.Barrier(len(images))
+    children = [
+        context.Process(target=_run_often, args=(session, x, y, ready)) for x, y in zip(images[1:], expected[1:])
+    ]
+    for child in children:
+        child.start()
+    _run_often(session, images[0], expected[0], ready)
+    for child in children:
+        child.join(60)
+    assert [child.exitcode for child in children] == [0] * len(children)
+
+
 def test_input_is_untouched_and_output_is_the_callers(session: Session) -> None:
     x = random(1, 3, 32, 32)
     x.flags.writeable = False

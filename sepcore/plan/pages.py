@@ -23,10 +23,15 @@ def aligned(size: int) -> int:
 
 
 def anonymous_memory(size: int) -> tuple[NDArray[np.uint8], int]:
-    """Zeroed memory of ``size`` bytes on huge pages where the system gives them, and its address (64-byte aligned)."""
+    """Zeroed memory of ``size`` bytes on huge pages where the system gives them, and its address (64-byte aligned).
+
+    A forked child has a copy of its own from the first write on.
+    """
     huge = size >= _HUGE_PAGE
     total = aligned(size) + (_HUGE_PAGE if huge else 64)
-    block = mmap.mmap(-1, total)
+    # Python's default is memory that forked children share, which are never huge pages, and in which the calls of one
+    # process would write over those of another.
+    block = mmap.mmap(-1, total, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     array = np.frombuffer(block, np.uint8)
     address = array.ctypes.data
     if huge:
