@@ -60,15 +60,23 @@ def _machine() -> str:
 
 
 @cache
+def _cpuinfo() -> dict[str, str]:
+    """What Linux says of the first CPU."""
+    found = {}
+    with open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:
+        for line in lines:  # the first CPU's are enough: a large machine writes a megabyte
+            key, colon, text = line.partition(":")
+            if not colon:
+                break
+            found[key.strip()] = text.strip()
+    return found
+
+
+@cache
 def cpu_flags() -> frozenset[str]:
     """Feature names of this CPU as the operating system prints them (Linux, macOS)."""
     if sys.platform == "linux":
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:
-            for line in lines:  # the first CPU's are enough: a large machine writes a megabyte
-                key, _, text = line.partition(":")
-                if key.strip() in ("flags", "Features"):
-                    return frozenset(text.split())
-        return frozenset()
+        return frozenset((_cpuinfo().get("flags") or _cpuinfo().get("Features", "")).split())
     if sys.platform == "darwin" and _machine() == "x86_64":
         import subprocess
 
@@ -76,6 +84,13 @@ def cpu_flags() -> frozenset[str]:
         text = subprocess.run(["sysctl", "-n", *names], capture_output=True, text=True, check=False).stdout
         return frozenset(text.lower().replace(".", "_").split())
     return frozenset()
+
+
+@cache
+def two_passes() -> bool:
+    """Whether 512-bit vectors take this CPU two passes through units of 256 bits: so in AMD's Zen 4."""
+    info = _cpuinfo() if sys.platform == "linux" else {}
+    return info.get("vendor_id") == "AuthenticAMD" and info.get("cpu family") == "25"
 
 
 def available() -> list[Isa]:

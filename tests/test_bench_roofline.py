@@ -62,7 +62,7 @@ def test_a_chain_moves_what_lies_outside_its_rings(monkeypatch: pytest.MonkeyPat
     shape = (1, 3, 224, 224)
     chained = [s for s in Session(mobilenet_v2(), SessionOptions(1)).program(shape).steps if s.chain]
     assert chained
-    monkeypatch.setattr(bands, "_LEAST_BYTES", 1 << 60)
+    monkeypatch.setattr(bands, "LEAST_CHAINED_BYTES", 1 << 60)
     apart = {s.node: s for s in Session(mobilenet_v2(), SessionOptions(1)).program(shape).steps}
     for chain in chained:
         layers = [apart[node] for node in dict.fromkeys(row.node for run in chain.chain for row in run)]

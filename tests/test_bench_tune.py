@@ -106,7 +106,7 @@ def test_the_faster_rows_are_found_and_obeyed(slow_kernel: Callable[[str], None]
 def test_a_chain_slower_than_its_layers_is_taken_apart(
     slow_kernel: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bands, "_LEAST_BYTES", 0)
+    monkeypatch.setattr(bands, "LEAST_CHAINED_BYTES", 0)
     session = Session(small_graph(), SessionOptions(1))
     before = session.program(*SHAPES)
     assert any(step.chain for step in before.steps)
@@ -145,7 +145,7 @@ def test_check_names_what_the_planner_chose_badly(
     slow_kernel: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(tuning, "NETWORKS", {"small": small_graph})
-    monkeypatch.setattr(bands, "_LEAST_BYTES", 1 << 60)
+    monkeypatch.setattr(bands, "LEAST_CHAINED_BYTES", 1 << 60)
     fine = CliRunner().invoke(command, ["--check", "--threads", "1", "--cache-dir", str(tmp_path)])
     assert (fine.exit_code, "none loses more than 5 %" in fine.output) == (0, True)
     program = Session(small_graph(), SessionOptions(1)).program((1, 3, 224, 224))

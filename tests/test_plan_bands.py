@@ -45,11 +45,11 @@ def test_same_bits_as_layer_by_layer(
 ) -> None:
     x = np.random.default_rng(0).standard_normal((3, 3, height, width)).astype(np.float32)
     network = graph(size, stride)
-    monkeypatch.setattr(bands, "_LEAST_BYTES", 1 << 60)
+    monkeypatch.setattr(bands, "LEAST_CHAINED_BYTES", 1 << 60)
     plain = Session(network, SessionOptions(num_threads=1))
     assert "chain" not in kernels(plain, 1, 3, height, width)
     expected = plain(x)
-    monkeypatch.setattr(bands, "_LEAST_BYTES", 0)
+    monkeypatch.setattr(bands, "LEAST_CHAINED_BYTES", 0)
     for cache_bytes, tallest in ((1 << 30, 8), (1 << 30, 2), (300 << 10, 4)):
         monkeypatch.setattr(bands, "_CACHE_BYTES", cache_bytes)
         monkeypatch.setattr(bands, "_TALLEST_BAND", tallest)
@@ -63,7 +63,7 @@ def test_same_bits_as_layer_by_layer(
 def test_maps_too_narrow_for_a_tile_stay_layer_by_layer(monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.random.default_rng(0).standard_normal((1, 3, 900, 6)).astype(np.float32)
     network = graph(3, 1)
-    monkeypatch.setattr(bands, "_LEAST_BYTES", 1 << 60)
+    monkeypatch.setattr(bands, "LEAST_CHAINED_BYTES", 1 << 60)
     expected = Session(network, SessionOptions(num_threads=1))(x)
-    monkeypatch.setattr(bands, "_LEAST_BYTES", 0)
+    monkeypatch.setattr(bands, "LEAST_CHAINED_BYTES", 0)
     np.testing.assert_array_equal(Session(network, SessionOptions(num_threads=2))(x), expected)

@@ -72,7 +72,7 @@ def layers_of_all_kinds() -> Graph:
 @pytest.mark.parametrize("isa", [i.name for i in isas.available()])
 def test_every_row_of_a_choice_gives_the_same_bits(isa: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setenv("SEPCORE_CPU_ISA", isa)
-    monkeypatch.setattr(bands, "_LEAST_BYTES", 0)
+    monkeypatch.setattr(bands, "LEAST_CHAINED_BYTES", 0)
     graph, x = layers_of_all_kinds(), random(1, 3, 101, 117)
     usual = session(folder, graph, 1)
     expected, asked = usual(x), choices(usual.program(x.shape))

@@ -24,46 +24,60 @@ from sepcore.kernels.spec import KernelSpec
 
 @dataclass(frozen=True)
 class Tile:
-    """``rows`` pixels by ``vectors`` whole vectors of output channels, plus half a vector where ``pair`` is set.
+    """``rows`` pixels by ``vectors`` whole vectors of output channels.
 
-    The half vector of two neighbouring pixels shares one register (rows must be even): lanes are not wasted on
-    channel counts that end in half a vector.
+    Attributes
+    ----------
+    pair : half a vector more. That of two neighbouring pixels shares one register (rows must be even): lanes are not
+        wasted on channel counts that end in half a vector.
+    narrow : vectors have half the lanes, which costs nothing where the CPU takes two passes over whole ones.
     """
 
     rows: int
     vectors: int
     pair: bool = False
+    narrow: bool = False
+
+    def lanes(self, lanes: int) -> int:
+        """Of its registers, where those of the instruction set have ``lanes``."""
+        return lanes // 2 if self.narrow else lanes
 
     def columns(self, lanes: int) -> int:
         """Output channels of the tile."""
-        return self.vectors * lanes + (lanes // 2 if self.pair else 0)
+        return self.vectors * self.lanes(lanes) + (lanes // 2 if self.pair else 0)
 
     def packed_columns(self, lanes: int) -> int:
         """Floats per input channel in the packed weights: the half vector is stored twice, once for each pixel."""
-        return (self.vectors + self.pair) * lanes
+        return (self.vectors + self.pair) * self.lanes(lanes)
 
 
 # Accumulators, the weight vectors and one or two broadcasts fill the registers; more would spill (a test looks).
-_ROWS: dict[str, dict[tuple[int, bool], tuple[int, ...]]] = {
+_ROWS: dict[str, dict[int, tuple[int, ...]]] = {
     "avx512": {
-        (1, False): (1, 2, 4, 7, 14, 24),
-        (2, False): (1, 2, 4, 6, 7, 8, 14),
-        (3, False): (1, 2, 4, 7, 8, 9),
-        (4, False): (1, 2, 4, 6),
-        (5, False): (1, 2, 5),
-        (7, False): (1, 2, 3),
-        (1, True): (2, 6, 8, 10, 14),
-        (2, True): (2, 4, 6, 8, 10),
+        1: (1, 2, 4, 7, 14, 24),
+        2: (1, 2, 4, 6, 7, 8, 14),
+        3: (1, 2, 4, 7, 8, 9),
+        4: (1, 2, 4, 6),
+        5: (1, 2, 5),
+        7: (1, 2, 3),
     },
-    "avx2": {(1, False): (1, 2, 4, 8, 12), (2, False): (1, 2, 4, 5, 6), (3, False): (1, 2, 4)},
-    "neon": {(1, False): (1, 2, 4, 8), (2, False): (1, 2, 4, 8), (4, False): (1, 2, 4)},
-    "portable": {(1, False): (1, 2, 4, 8), (2, False): (1, 2, 4, 5)},
+    "avx2": {1: (1, 2, 4, 8, 12), 2: (1, 2, 4, 5, 6), 3: (1, 2, 4)},
+    "neon": {1: (1, 2, 4, 8), 2: (1, 2, 4, 8), 4: (1, 2, 4)},
+    "portable": {1: (1, 2, 4, 8), 2: (1, 2, 4, 5)},
 }
+_PAIRS = {"avx512": {1: (2, 6, 8, 10, 14), 2: (2, 4, 6, 8, 10)}}
+_NARROW = {"avx512": {3: (4, 7, 8, 9), 5: (4, 5)}}
 
 
 def tiles(isa: str) -> list[Tile]:
     """Every tile of an instruction set."""
-    return [Tile(rows, vectors, pair) for (vectors, pair), many in _ROWS[isa].items() for rows in many]
+    kinds = ((_ROWS, False, False), (_PAIRS, True, False), (_NARROW, False, True))
+    return [
+        Tile(rows, vectors, pair, narrow)
+        for table, pair, narrow in kinds
+        for vectors, many in table.get(isa, {}).items()
+        for rows in many
+    ]
 
 
 # Few networks gather, so few tiles do; with more rows the loads take longer than the products (18x24: 71 % of peak
@@ -86,7 +100,8 @@ def gathered_tiles(isa: str) -> list[Tile]:
 def row(tile: Tile, isa: str, gathered: bool = False) -> KernelSpec:
     """The row of a tile."""
     op = "pointwise_gathered" if gathered else "pointwise"
-    name = f"f32_{op}_{tile.rows}x{tile.columns(isas.by_name(isa).lanes)}__{isa}"
+    narrow = "n" if tile.narrow else ""
+    name = f"f32_{op}_{tile.rows}x{tile.columns(isas.by_name(isa).lanes)}{narrow}__{isa}"
     return KernelSpec(name, op, isa, tile, _build)
 
 

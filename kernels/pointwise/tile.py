@@ -29,10 +29,11 @@ def pointwise_tile(tile: Tile, isa: Isa, gathered: bool = False) -> Any:
     every ``2**prefetch_shift`` k steps.
     Reads and writes whole vectors: strides are multiples of the vector, buffers as long as their strides say.
     """
-    name = f"pointwise_{isa.name}_{tile.rows}x{tile.vectors}{'p' if tile.pair else ''}{'g' if gathered else ''}"
+    kind = "p" * tile.pair + "n" * tile.narrow + "g" * gathered
+    name = f"pointwise_{isa.name}_{tile.rows}x{tile.vectors}{kind}"
 
     def body(b: Any, args: Any) -> None:
-        TileWriter(Emitter(b, isa), tile, gathered).panel(args)
+        TileWriter(Emitter(b, isa, tile.lanes(isa.lanes)), tile, gathered).panel(args)
 
     return integer_intrinsic(name, 12, body)
 

@@ -46,7 +46,7 @@ def _asking(draft: Draft, own: Place, size: int, asked: Place) -> tuple[Draft, P
     if asked.region == own.region:
         first = max(first, asked.offset)
     end = own.offset + size + _LEAD_BYTES
-    tiles = w[r.PANELS] * -(-w[r.M] // tile.rows)
+    tiles: int = w[r.PANELS] * -(-w[r.M] // tile.rows)
 
     def covered(shift: int) -> int:
         return tiles * (w[r.K] >> shift) * _LINE_BYTES

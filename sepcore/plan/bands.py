@@ -23,7 +23,7 @@ from sepcore.plan.drafts import Buffer, Draft
 from sepcore.plan.pages import aligned
 from sepcore.plan.select import Choice
 
-_LEAST_BYTES = 700 << 10
+LEAST_CHAINED_BYTES = 700 << 10
 """A map of which a thread has less stays in its second cache by itself, and bands would only repeat the weights:
 384 KiB measured 2 % slower on MobileNetV3-Large and MNASNet."""
 
@@ -140,7 +140,7 @@ def _chain_from(drafts: Sequence[Draft], i: int, readers: dict[int, int], thread
         made, _ = place = layers[-1].draft.operands[words.OUT]
         only_reader = draft.operands[words.X] == place and readers.get(made.id) == 1
         shape = layers[-1].out_height, layers[-1].width
-        layer = _layer(draft, shape) if only_reader and made.size >= threads * _LEAST_BYTES else None
+        layer = _layer(draft, shape) if only_reader and made.size >= threads * LEAST_CHAINED_BYTES else None
         if layer is None or draft.kernel.op == "stem" or _Chain.of([*layers, layer], 2).bytes > _CACHE_BYTES:
             break
         layers.append(layer)

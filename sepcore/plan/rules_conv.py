@@ -17,7 +17,9 @@ from sepcore.kernels.depthwise import rows as depthwise_rows
 from sepcore.kernels.depthwise.rows import Window
 from sepcore.kernels.pointwise import pack as pointwise_pack
 from sepcore.kernels.pointwise import rows as pointwise_rows
+from sepcore.kernels.pointwise.rows import Tile
 from sepcore.plan import select
+from sepcore.plan.bands import LEAST_CHAINED_BYTES
 from sepcore.plan.lowering import Lowering
 from sepcore.plan.tensors import FLOAT, Map, Plain
 
@@ -101,20 +103,52 @@ def pointwise(p: Lowering, node: Node, x: Map, weight: Array, bias: Array | None
     if slots:
         x, order = _in_memory_order(x)
         weight = weight[:, order]
-    tile = p.pick((select.gathered_tiles if x.slots else select.pointwise_tiles)(m, k, n, p.isa.name))
-    lanes = p.isa.lanes
-    panels = pointwise_pack.panels(tile, lanes, n)
+    parts: tuple[int, ...] = (n,)
+    # A divided layer cannot be in a chain, which wins more.
+    if not x.slots and FLOAT * m * max(n, k) < LEAST_CHAINED_BYTES:
+        parts = select.column_parts(m, k, n, p.isa.name)
+    choices = [(select.gathered_tiles if x.slots else select.pointwise_tiles)(m, k, part, p.isa.name) for part in parts]
+    firsts = [sum(parts[:i]) for i in range(len(parts))]
+    tiles = [p.pick(choice) for choice in choices]
     # The last panel may store vectors past the padded channels.
-    out = p.new_map(node.output, slack=max(0, panels * tile.columns(lanes) - p.padded(n)))
-    packed = p.weight(
-        (node.name, "pointwise", tile.vectors, tile.pair, lanes, *slots),
-        pointwise_pack.pack,
-        weight,
-        bias,
-        tile,
-        lanes,
-    )
+    ends = [
+        first + pointwise_pack.panels(tile, p.isa.lanes, part) * tile.columns(p.isa.lanes)
+        for first, tile, part in zip(firsts, tiles, parts)
+    ]
+    out = p.new_map(node.output, slack=max(0, max(ends) - p.padded(n)))
     extra = p.as_map(residual) if residual else None
+    for first, part, choice in zip(firsts, parts, choices):
+        columns = slice(first, first + part)
+        _pointwise_step(
+            p,
+            node,
+            p.pick(choice),
+            x,
+            weight[columns],
+            None if bias is None else bias[columns],
+            replace(out, offset=out.offset + FLOAT * first),
+            replace(extra, offset=extra.offset + FLOAT * first) if extra else None,
+            (node.name, "pointwise", first, *slots),
+        )
+
+
+def _pointwise_step(
+    p: Lowering,
+    node: Node,
+    tile: Tile,
+    x: Map,
+    weight: Array,
+    bias: Array | None,
+    out: Map,
+    extra: Map | None,
+    key: tuple[Hashable, ...],
+) -> None:
+    """The step for the output channels of ``weight``, which ``out`` and ``extra`` begin with."""
+    n, k = weight.shape
+    m, lanes = x.pixels * p.images, p.isa.lanes
+    panels = pointwise_pack.panels(tile, lanes, n)
+    layout = (n, tile.vectors, tile.pair, tile.lanes(lanes))
+    packed = p.weight((*key, layout), pointwise_pack.pack, weight, bias, tile, lanes)
     row_blocks, panel_blocks = _pointwise_split(p, m, n, k, tile.rows, panels)
     r = pointwise_rows
     p.step(

@@ -18,6 +18,7 @@ from sepcore.kernels.pointwise.rows import Tile
 
 _L1_BYTES = 32 << 10  # of weights that stay in the first cache beside the pixels
 _L2_BYTES_PER_CYCLE = 38.0
+_WORTH_A_STEP = 0.96  # of the time of one step, what two may take: threads wait for each other once more
 
 Parameters = TypeVar("Parameters")
 
@@ -61,19 +62,38 @@ def _by_cost(
 
 
 def pointwise_cycles(tile: Tile, m: int, k: int, n: int, lanes: int, fma: bool = True) -> float:
-    """Estimated cycles of a pointwise layer: two multiply-adds and two vector loads per cycle.
+    """Estimated cycles of a pointwise layer, from costs fitted to measured tiles (K from 16 to 960)."""
+    row_bytes = 4 * tile.packed_columns(lanes)
+    if lanes == 16 and isas.two_passes():
+        per_k, stores = _two_pass_cycles(tile)
+    else:
+        per_k, stores = _one_pass_cycles(tile, fma)
+    if k * row_bytes > _L1_BYTES:  # every tile streams the panel from the second cache again
+        per_k = max(per_k + row_bytes / 500.0, row_bytes / _L2_BYTES_PER_CYCLE)
+    return -(-m // tile.rows) * -(-n // tile.columns(lanes)) * (k * per_k + stores)
 
-    The other figures are fitted to measured tiles (Zen 5, K from 16 to 512): few accumulators do not hide the latency
-    of a multiply-add, and with more than 16 of them the next tile's products no longer overlap the stores of this one.
+
+def _one_pass_cycles(tile: Tile, fma: bool) -> tuple[float, float]:
+    """Cycles of a tile for each k, and once: two multiply-adds and two vector loads per cycle (Zen 5).
+
+    Few accumulators do not hide the latency of a multiply-add, and with more than 16 of them the next tile's products
+    no longer overlap the stores of this one.
     """
     sums = tile.rows * tile.vectors + (tile.rows // 2 if tile.pair else 0)
     loads = tile.rows + tile.vectors + tile.pair
     per_k = max(sums / 2.0 * (1 if fma else 2), sums / 4.0 + 2.9, loads * 0.53)
-    row_bytes = 4 * tile.packed_columns(lanes)
-    if k * row_bytes > _L1_BYTES:  # every tile streams the panel from the second cache again
-        per_k = max(per_k + row_bytes / 500.0, row_bytes / _L2_BYTES_PER_CYCLE)
-    one = k * per_k + 0.9 * sums + 2.5 * max(0, sums - 16)
-    return -(-m // tile.rows) * -(-n // tile.columns(lanes)) * one
+    return per_k, 0.9 * sums + 2.5 * max(0, sums - 16)
+
+
+def _two_pass_cycles(tile: Tile) -> tuple[float, float]:
+    """The same where a multiply-add, load or store of 512 bits takes as long as two of 256 bits (Zen 4).
+
+    What joins the halves of a pair takes a multiply-add's time where there is little else to do.
+    """
+    sums = tile.rows * tile.vectors / (2 if tile.narrow else 1) + (tile.rows // 2 if tile.pair else 0)
+    joins = tile.rows / 2 * {1: 0.75, 2: 0.2}[tile.vectors] if tile.pair else 0.0
+    again = tile.rows / 32.0  # the pixels are read once more for each panel
+    return max((1.03 if tile.narrow else 1.0) * (sums + joins), 8.0) + again, 1.5 * sums + 4.5 * max(0.0, sums - 18)
 
 
 @cache
@@ -86,6 +106,26 @@ def pointwise_tiles(m: int, k: int, n: int, isa: str) -> Choice[Tile]:
         lambda t: pointwise.row(t, isa).name,
         lambda t: (pointwise_cycles(t, m, k, n, chosen.lanes, chosen.fma), t.rows),
     )
+
+
+@cache
+def column_parts(m: int, k: int, n: int, isa: str) -> tuple[int, ...]:
+    """Output channels of the steps that a pointwise layer is best divided into: all, or two parts with other tiles.
+
+    112 channels fill no tile evenly that is low enough to be read from the second cache, but 64 and 48 do.
+    """
+    chosen = isas.by_name(isa)
+
+    def least(channels: int) -> float:
+        return min(
+            pointwise_cycles(t, m, k, channels, chosen.lanes, chosen.fma) for t in pointwise.tiles(isa) if t.rows <= m
+        )
+
+    widths = {t.columns(chosen.lanes) for t in pointwise.tiles(isa)}
+    firsts = sorted({w * i for w in widths if w % chosen.lanes == 0 for i in range(1, -(-n // w))}, reverse=True)
+    costs = [(least(first) + least(n - first), first) for first in firsts]
+    cost, first = min(costs, key=lambda pair: pair[0], default=(0.0, n))
+    return (first, n - first) if first < n and cost < _WORTH_A_STEP * least(n) else (n,)
 
 
 @cache
