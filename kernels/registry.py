@@ -18,6 +18,7 @@ from sepcore.kernels.elementwise import layout
 from sepcore.kernels.elementwise import rows as elementwise
 from sepcore.kernels.matmul import rows as matmul
 from sepcore.kernels.pointwise import rows as pointwise
+from sepcore.kernels.pointwise import scale
 from sepcore.kernels.pool import rows as pool
 from sepcore.kernels.reduce import rows as reduce
 from sepcore.kernels.reduce import softmax
@@ -29,7 +30,7 @@ from sepcore.kernels.window import rows as window
 
 FAMILIES = (
     pointwise, depthwise, depthwise_general, stem, dense, pool, elementwise, layout, chain, strided_copy, strided,
-    window, resize, reduce, softmax, matmul,
+    window, resize, reduce, softmax, matmul, scale,
 )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from sepcore.kernels.elementwise import rows as elementwise
 from sepcore.kernels.elementwise.reference import elementwise as elementwise_reference
 from sepcore.kernels.pointwise import pack as pointwise_pack
 from sepcore.kernels.pointwise import rows as pointwise
+from sepcore.kernels.pointwise import scale
 from sepcore.kernels.pointwise.reference import pointwise as pointwise_reference
 from sepcore.kernels.pool import rows as pool
 from sepcore.kernels.pool.reference import global_average_pool
@@ -59,6 +60,7 @@ def test_every_row_has_a_test(isa: isas.Isa) -> None:
     tested = {
         "pointwise", "pointwise_gathered",
         "depthwise", "depthwise_general", "stem", "conv", "global_average_pool", "elementwise", "layout",
+        "scale_weights",
         "chain",  # tests/test_plan_bands.py
         # In test_kernels_general.py:
         "strided_copy", "strided_unary", "strided_binary", "window", "resize", "reduce", "softmax", "matmul",
@@ -377,6 +379,19 @@ def test_elementwise(isa: isas.Isa, addresses: Addresses) -> None:
             arrays = {step.X: x, step.EXTRA: extra, step.OUT: np.full((pixels, channels), np.nan, np.float32)}
             out = call(addresses[spec.name], words, arrays, activation, blocks, at_end=seed % 2 == 0)
             close(out, elementwise_reference(spec.parameters, x, extra, activation))
+
+
+def test_scale_weights(isa: isas.Isa, addresses: Addresses) -> None:
+    (spec,) = of(isa, "scale_weights")
+    for seed, tile in enumerate(pointwise.tiles(isa.name)):
+        rng = np.random.default_rng(seed)
+        k, panels, columns = 1 + seed % 7, 1 + seed % 3, tile.packed_columns(isa.lanes)
+        x, factors = random(rng, panels, 1 + k, columns), random(rng, k)
+        rows = panels * (1 + k)
+        words = {scale.ROWS: rows, scale.K: k, scale.COLUMNS: columns, scale.ROW_BLOCKS: min(rows, 3)}
+        arrays = {step.X: x, step.EXTRA: factors, step.OUT: np.full_like(x, np.nan)}
+        out = call(addresses[spec.name], words, arrays, tiles=min(rows, 3), at_end=seed % 2 == 0)
+        np.testing.assert_array_equal(out, x * np.append(np.float32(1), factors)[:, None])
 
 
 def test_layout(isa: isas.Isa, addresses: Addresses) -> None:

@@ -31,7 +31,7 @@ def prefetch_ahead(drafts: Sequence[Draft], weights: WeightStore) -> list[Draft]
     out = []
     asked = Place(-1, 0)  # where all before it has been asked for
     for draft in drafts:
-        if draft.kernel.op in ("pointwise", "pointwise_gathered"):
+        if draft.kernel.op in ("pointwise", "pointwise_gathered") and words.WEIGHTS in draft.weights:
             key = draft.weights[words.WEIGHTS]
             draft, asked = _asking(draft, weights.place(key), weights.size(key), asked)
         out.append(draft)

@@ -194,7 +194,8 @@ def _fused(chain: _Chain, threads: int, isa: str) -> Draft:
         starts.append(starts[-1] + len(run))
     # The chain's own operands only say which maps are alive while it runs; its rows have theirs.
     operands = {words.X: chain.layers[0].draft.operands[words.X], words.OUT: last.draft.operands[words.OUT]}
-    extras = [layer.draft.operands[words.EXTRA] for layer in chain.layers if words.EXTRA in layer.draft.operands]
+    others = (words.EXTRA, words.WEIGHTS)  # weights that were scaled are in the arena
+    extras = [layer.draft.operands[word] for layer in chain.layers for word in others if word in layer.draft.operands]
     operands.update({-1 - i: extra for i, extra in enumerate(extras)})
     return Draft(
         chain_rows.row(isa),

@@ -171,16 +171,6 @@ def _lowered(
     return p
 
 
-def _is_pointwise(graph: Graph, node: Node) -> bool:
-    if node.op != "conv2d" or node.inputs[1] not in graph.constants:
-        return False
-    return (
-        graph.constants[node.inputs[1]].shape[2:] == (1, 1)
-        and node.attrs["groups"] == 1
-        and (tuple(node.attrs["strides"]) == (1, 1))
-    )
-
-
 def _tail(graph: Graph, values: Mapping[str, Value]) -> frozenset[str]:
     """Nodes at the end that work on vectors only: they run once on all images, so weights are read once a batch."""
     consumers = graph.consumers()
@@ -193,7 +183,7 @@ def _tail(graph: Graph, values: Mapping[str, Value]) -> frozenset[str]:
     for node in reversed(graph.nodes):
         operands = [name for name in node.inputs if name and name not in graph.constants]
         if (
-            (node.op in _VECTOR_OPS or _is_pointwise(graph, node))
+            (node.op in _VECTOR_OPS or rules_conv.is_pointwise(graph, node))
             and len(operands) == 1
             and is_vector(operands[0])
             and is_vector(node.output)

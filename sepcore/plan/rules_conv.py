@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from sepcore.ir.graph import Array, Graph, Node
+from sepcore.kernels import step as words
 from sepcore.kernels.conv import dense as dense_rows
 from sepcore.kernels.conv import stem as stem_rows
 from sepcore.kernels.depthwise import general as general_rows
@@ -17,9 +18,11 @@ from sepcore.kernels.depthwise import rows as depthwise_rows
 from sepcore.kernels.depthwise.rows import Window
 from sepcore.kernels.pointwise import pack as pointwise_pack
 from sepcore.kernels.pointwise import rows as pointwise_rows
+from sepcore.kernels.pointwise import scale as scale_rows
 from sepcore.kernels.pointwise.rows import Tile
 from sepcore.plan import select
 from sepcore.plan.bands import LEAST_CHAINED_BYTES
+from sepcore.plan.drafts import Buffer
 from sepcore.plan.lowering import Lowering
 from sepcore.plan.tensors import FLOAT, Map, Plain
 
@@ -58,6 +61,16 @@ def _in_memory_order(x: Map) -> tuple[Map, Array]:
     if (np.diff(slots) == 1).all():
         return replace(x, slots=(), offset=x.offset + FLOAT * int(slots[0])), order
     return replace(x, slots=tuple(slots.tolist())), order
+
+
+def is_pointwise(graph: Graph, node: Node) -> bool:
+    """Whether the rule of ``node`` is :func:`pointwise` with the map behind its first input."""
+    if node.op != "conv2d" or node.inputs[1] not in graph.constants or node.attrs["groups"] != 1:
+        return False
+    padding = node.attrs["padding"]
+    unpadded = padding == "same" or tuple(padding) == (0,) * 4
+    ones = graph.constants[node.inputs[1]].shape[2:] == (1, 1) and tuple(node.attrs["strides"]) == (1, 1)
+    return unpadded and ones
 
 
 def conv2d(p: Lowering, node: Node) -> None:
@@ -149,6 +162,7 @@ def _pointwise_step(
     panels = pointwise_pack.panels(tile, lanes, n)
     layout = (n, tile.vectors, tile.pair, tile.lanes(lanes))
     packed = p.weight((*key, layout), pointwise_pack.pack, weight, bias, tile, lanes)
+    scaled = _scaled_weights(p, packed, x.factors, panels, k, tile.packed_columns(lanes)) if x.factors else None
     row_blocks, panel_blocks = _pointwise_split(p, m, n, k, tile.rows, panels)
     r = pointwise_rows
     p.step(
@@ -168,10 +182,28 @@ def _pointwise_step(
         x=x,
         out=out,
         extra=extra,
-        weights=packed,
+        weights=None if scaled else packed,
         tables={r.COLUMNS: p.table(FLOAT * np.array([*x.slots, 0], np.int64))} if x.slots else {},
         macs=m * n * k,
+        more={words.WEIGHTS: (scaled, 0)} if scaled else None,
     )
+
+
+def _scaled_weights(p: Lowering, packed: Hashable, factors: Map, panels: int, k: int, columns: int) -> Buffer:
+    """Memory for the weights times one factor per input channel, and the step that fills it."""
+    out = p.memory(FLOAT * panels * (k + 1) * columns)
+    rows = panels * (k + 1)
+    blocks = p.split(rows, 256)
+    r = scale_rows
+    p.step(
+        r.row(p.isa.name),
+        blocks,
+        {r.ROWS: rows, r.K: k, r.COLUMNS: columns, r.ROW_BLOCKS: blocks},
+        x=(Buffer(-3, "weights", out.size, key=packed), 0),
+        out=(out, 0),
+        extra=factors,
+    )
+    return out
 
 
 def _pointwise_split(p: Lowering, m: int, n: int, k: int, rows: int, panels: int) -> tuple[int, int]:

@@ -81,7 +81,8 @@ class Map:
 
     A vector (n, c) is a map of one pixel. ``batched`` maps hold all images of a call, image after image. A ``part`` is
     some channels of another map, whose padding is that map's other channels: to be read only. Where channels are not
-    next to each other, ``slots`` says how many floats from the first pixel's start each is.
+    next to each other, ``slots`` says how many floats from the first pixel's start each is. ``factors``, a map of one
+    pixel, has yet to be multiplied with every pixel: only the layer that it was left for may see it.
     """
 
     buffer: Buffer
@@ -93,6 +94,7 @@ class Map:
     batched: bool = False
     part: bool = False
     slots: tuple[int, ...] = ()
+    factors: Map | None = None
 
     @property
     def pixels(self) -> int:

@@ -141,7 +141,7 @@ class _Layout:
             return  # its operands are those of its rows
         for word, operand in step.operands.items():
             self._operand(at + word, operand, copy, thread)
-            if operand.space != "weights":
+            if operand.space != "weights" and word != words.WEIGHTS:
                 self._put(at + word + 1, operand.image_bytes)
 
     def _operand(self, at: int, operand: Operand, copy: int, thread: int) -> None:
