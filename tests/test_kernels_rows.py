@@ -289,7 +289,7 @@ def test_dense(isa: isas.Isa, addresses: Addresses) -> None:
                 d.X_ROW: 4 * x_stride * width, d.OUT_PIXEL: 4 * stride_out, d.EXTRA_PIXEL: 4 * stride_out,
                 d.SIZE_Y: size, d.SIZE_X: size, d.STRIDE_Y: stride, d.STRIDE_X: stride, d.PAD_TOP: pad,
                 d.PAD_LEFT: pad, d.DILATION_Y: dilation, d.DILATION_X: dilation, d.PANELS: panels, d.GROUPS: groups,
-                d.OUT_CHANNELS: oc // groups, d.ROW_BLOCKS: blocks,
+                d.OUT_CHANNELS: oc // groups, d.ROW_BLOCKS: blocks, d.X_RING: height, d.TABLE: 64 * (seed % 2),
             }  # fmt: skip
             arrays = {
                 step.X: padded(x, x_stride),
@@ -299,7 +299,7 @@ def test_dense(isa: isas.Isa, addresses: Addresses) -> None:
             }
             if residual is not None:
                 arrays[step.EXTRA] = padded(residual.reshape(m, oc), stride_out)
-            scratch = dense.scratch_bytes(tile, size * size)
+            scratch = dense.scratch_bytes(tile, size * size) + 64 * (seed % 2)
             out = call(addresses[spec.name], words, arrays, activation, blocks, scratch, at_end=seed % 2 == 0)
             close(out[:, :oc].reshape(oh, ow, oc), expected, np.sqrt(k) * size)
 

@@ -13,12 +13,16 @@ from sepcore.plan import bands
 from sepcore.runtime.session import Session
 
 
-def graph(size: int, stride: int) -> Graph:
-    """A stem chain, a chain with an expansion and a residual, and a plain depthwise-pointwise chain."""
+def graph(size: int, stride: int, dense: bool = False) -> Graph:
+    """A stem chain, a chain with an expansion and a residual, and a plain depthwise-pointwise chain.
+
+    With ``dense`` convolutions over all channels, or two groups of them, stand in place of depthwise ones.
+    """
     rng = np.random.default_rng(size)
     b = GraphBuilder("chains")
 
     def conv(x: str, ic: int, oc: int, k: int, s: int = 1, g: int = 1, act: Any = None, residual: str = "") -> str:
+        g = min(g, 2) if dense else g
         weight = (rng.standard_normal((oc, ic // g, k, k)) / np.sqrt(ic // g * k * k)).astype(np.float32)
         inputs = [x, b.constant("w", weight), b.constant("b", rng.standard_normal(oc).astype(np.float32))]
         return b.add(
@@ -29,7 +33,7 @@ def graph(size: int, stride: int) -> Graph:
     x = b.input("input", ("n", 3, "h", "w"))
     y = conv(conv(conv(x, 3, 16, 3, 2, act=("relu",)), 16, 16, size, stride, 16, ("hardswish",)), 16, 24, 1)
     z = conv(conv(y, 24, 72, 1, act=("relu",)), 72, 72, size, 1, 72, ("silu",))
-    y = conv(z, 72, 24, 1, residual=y)
+    y = conv(z, 72, 24, 3 if dense else 1, residual=y)
     y = conv(conv(y, 24, 24, size, stride, 24), 24, 40, 1, act=("relu",))
     return b.build([y])
 
@@ -40,11 +44,12 @@ def kernels(session: Session, *shape: int) -> list[str]:
 
 @pytest.mark.parametrize(("size", "stride"), [(3, 1), (3, 2), (5, 1), (5, 2)])
 @pytest.mark.parametrize(("height", "width"), [(150, 117), (61, 200)])
+@pytest.mark.parametrize("dense", [False, True])
 def test_same_bits_as_layer_by_layer(
-    monkeypatch: pytest.MonkeyPatch, size: int, stride: int, height: int, width: int
+    monkeypatch: pytest.MonkeyPatch, size: int, stride: int, height: int, width: int, dense: bool
 ) -> None:
     x = np.random.default_rng(0).standard_normal((3, 3, height, width)).astype(np.float32)
-    network = graph(size, stride)
+    network = graph(size, stride, dense)
     monkeypatch.setattr(bands, "LEAST_CHAINED_BYTES", 1 << 60)
     plain = Session(network, SessionOptions(num_threads=1))
     assert "chain" not in kernels(plain, 1, 3, height, width)

@@ -4,6 +4,7 @@ For each tile of output pixels a table of input addresses, one per tap and pixel
 memory (after Dukhan, "The Indirect Convolution Algorithm", 2019); taps outside the map point at ZEROS.
 Operands of a step: X float32 [height][width][x_pixel bytes], WEIGHTS as ``pack`` lays them out, OUT and EXTRA (an
 optional residual) [out pixels][pixel bytes], ZEROS at least one group's input channels. OUT overlaps neither.
+The table stands TABLE bytes into the scratch memory. A step may be a band of a map, as in the depthwise kernel.
 Groups are done in order within a pixel: a group may store past its channels into the next group's, which come later.
 """
 
@@ -22,8 +23,9 @@ from sepcore.kernels.spec import KernelSpec
 
 (
     HEIGHT, WIDTH, OUT_WIDTH, M, K, X_PIXEL, X_ROW, OUT_PIXEL, EXTRA_PIXEL, SIZE_Y, SIZE_X, STRIDE_Y, STRIDE_X,
-    PAD_TOP, PAD_LEFT, DILATION_Y, DILATION_X, PANELS, GROUPS, OUT_CHANNELS, ROW_BLOCKS,
-) = range(step.FIRST_SHAPE, step.FIRST_SHAPE + 21)  # fmt: skip
+    PAD_TOP, PAD_LEFT, DILATION_Y, DILATION_X, PANELS, GROUPS, OUT_CHANNELS, ROW_BLOCKS, FIRST_ROW, X_RING, X_PHASE,
+    TABLE,
+) = range(step.FIRST_SHAPE, step.FIRST_SHAPE + 25)  # fmt: skip
 
 _TILES = {
     "avx512": ((14, 2), (9, 3), (7, 2), (4, 2), (1, 2), (1, 4), (14, 1), (7, 1), (1, 1)),
@@ -102,7 +104,8 @@ def _build(spec: KernelSpec) -> Callable[[int, int, int, int], None]:
         dilation_y, dilation_x = load_word(at + 8 * DILATION_Y), load_word(at + 8 * DILATION_X)
         panels, groups = load_word(at + 8 * PANELS), load_word(at + 8 * GROUPS)
         group_channels, blocks = load_word(at + 8 * OUT_CHANNELS), load_word(at + 8 * ROW_BLOCKS)
-        table = load_word(thread + 8 * step.THREAD_SCRATCH)
+        first_row, ring, phase = load_word(at + 8 * FIRST_ROW), load_word(at + 8 * X_RING), load_word(at + 8 * X_PHASE)
+        table = load_word(thread + 8 * step.THREAD_SCRATCH) + load_word(at + 8 * TABLE)
         taps = size_y * size_x
         panel_bytes = (1 + taps * k) * column_bytes
         # The last block takes the pixels that fill no tile: a tile moved up over another thread's would activate twice.
@@ -112,20 +115,25 @@ def _build(spec: KernelSpec) -> Callable[[int, int, int, int], None]:
             end += 1
         for unit in range(index * units // blocks, end):
             first = min(unit * mr, m - mr)
+            oy = first // out_width
+            ox = first - oy * out_width
             for i in range(mr):
-                oy = (first + i) // out_width
-                top = oy * stride_y - pad_top
-                left = (first + i - oy * out_width) * stride_x - pad_left
+                top, left = (first_row + oy) * stride_y - pad_top, ox * stride_x - pad_left
                 entry = table + 8 * i
                 for ky in range(size_y):
                     iy = top + ky * dilation_y
+                    row_inside = 0 <= iy < height
+                    source = x + ((iy + phase) % ring) * x_row + left * x_pixel
                     for kx in range(size_x):
-                        ix = left + kx * dilation_x
-                        source = x + iy * x_row + ix * x_pixel
-                        if iy < 0 or iy >= height or ix < 0 or ix >= width:
-                            source = zeros
-                        store_word(entry, source)
+                        if row_inside and 0 <= left + kx * dilation_x < width:
+                            store_word(entry, source)
+                        else:
+                            store_word(entry, zeros)
+                        source += dilation_x * x_pixel
                         entry += 8 * mr
+                ox += 1
+                if ox == out_width:
+                    oy, ox = oy + 1, 0
             for group in range(groups):
                 for p in range(panels):
                     column = (group * group_channels) * 4 + p * column_bytes

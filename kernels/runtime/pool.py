@@ -16,7 +16,7 @@ from sepcore.kernels.spec import KernelSpec
 # A neighbour that shares a worker's CPU makes most runs slower than one thread alone. A second slow run within so many
 # makes the pool rest: the next runs are made alone, twice as many each time, until as many in a row were fast.
 _DOUBT = 16
-_FIRST_REST, _LONGEST_REST = 16, 64
+_FIRST_REST, _LONGEST_REST = 4, 64
 # Within a run a thread spins this many times as long as after it before it gives its CPU away: on a machine with other
 # work it may not get it back for milliseconds.
 _PATIENCE = 16

@@ -1,8 +1,8 @@
 """Fuses neighbouring layers by bands of rows: what one writes of a large map, the next reads while it is in cache.
 
-A chain is a run of stem, depthwise and pointwise layers, each the only reader of the one before. The maps in between
-shrink to rings of rows in the thread's scratch memory, each as many rows as the next layer's window spans. Rows are
-made when they are needed, in units of a fixed height, so that no unit wraps around its ring. Kernels and results stay
+A chain is a run of stem, dense, depthwise and pointwise layers, each the only reader of the one before. The maps in
+between shrink to rings of rows in the thread's scratch memory, each as many rows as the next layer's window spans.
+Rows are made when they are needed, in units of a fixed height, so that no unit wraps around its ring. Kernels and results stay
 the same; only the order of the work changes. Each tile of a chain is a run of bands of the last layer, and computes
 again the rows that its first windows share with the tile before.
 """
@@ -12,10 +12,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 from sepcore.kernels import chain as chain_rows
 from sepcore.kernels import isa as isas
 from sepcore.kernels import step as words
+from sepcore.kernels.conv import dense as dense_rows
 from sepcore.kernels.conv import stem as stem_rows
 from sepcore.kernels.depthwise import rows as depthwise_rows
 from sepcore.kernels.pointwise import rows as pointwise_rows
@@ -48,12 +50,28 @@ class _Layer:
 
     @property
     def weight_bytes(self) -> int:
-        """Memory of the packed weights of a pointwise layer; the others' hardly count."""
-        if self.draft.kernel.op != "pointwise":
+        """Memory of the packed weights of a pointwise or dense layer; the others' hardly count."""
+        w, tile = self.draft.words, self.draft.kernel.parameters
+        if self.draft.kernel.op == "pointwise":
+            values = w[pointwise_rows.K] * w[pointwise_rows.PANELS]
+        elif self.draft.kernel.op == "conv":
+            values = w[dense_rows.K] * self.taps * w[dense_rows.PANELS] * w[dense_rows.GROUPS]
+        else:
             return 0
-        r, tile = pointwise_rows, self.draft.kernel.parameters
         columns: int = tile.packed_columns(isas.by_name(self.draft.kernel.isa).lanes)
-        return 4 * self.draft.words[r.K] * self.draft.words[r.PANELS] * columns
+        return 4 * values * columns
+
+    @property
+    def taps(self) -> int:
+        """Of a dense layer."""
+        return self.draft.words[dense_rows.SIZE_Y] * self.draft.words[dense_rows.SIZE_X]
+
+    @property
+    def table_bytes(self) -> int:
+        """Scratch memory of the thread that the kernel itself needs."""
+        return (
+            dense_rows.scratch_bytes(self.draft.kernel.parameters, self.taps) if self.draft.kernel.op == "conv" else 0
+        )
 
     def first_input(self, row: int) -> int:
         """The first input row that output rows from ``row`` on read."""
@@ -152,10 +170,12 @@ def _chain_from(drafts: Sequence[Draft], i: int, readers: dict[int, int], thread
 
 
 def _read_as(reader: Draft) -> tuple[int, int] | None:
-    """Height and width of a depthwise layer's input: a pointwise layer's words tell its pixels only."""
-    if reader.kernel.op != "depthwise":
-        return None
-    return reader.words[depthwise_rows.HEIGHT], reader.words[depthwise_rows.WIDTH]
+    """Height and width of a layer's input, where its words tell them: a pointwise layer's have its pixels only."""
+    if reader.kernel.op == "depthwise":
+        return reader.words[depthwise_rows.HEIGHT], reader.words[depthwise_rows.WIDTH]
+    if reader.kernel.op == "conv":
+        return reader.words[dense_rows.HEIGHT], reader.words[dense_rows.WIDTH]
+    return None
 
 
 def _layer(draft: Draft, shape: tuple[int, int] | None) -> _Layer | None:
@@ -171,6 +191,14 @@ def _layer(draft: Draft, shape: tuple[int, int] | None) -> _Layer | None:
         d = depthwise_rows
         sizes = w[d.HEIGHT], w[d.OUT_HEIGHT], w[d.OUT_WIDTH], w[d.OUT_ROW]
         return _Layer(draft, *sizes, draft.kernel.parameters.stride, draft.kernel.parameters.size, w[d.PAD_TOP])
+    if draft.kernel.op == "conv":
+        c = dense_rows
+        if w[c.OUT_WIDTH] < draft.kernel.parameters.rows:
+            return None
+        size = (w[c.SIZE_Y] - 1) * w[c.DILATION_Y] + 1
+        out_row = w[c.OUT_WIDTH] * w[c.OUT_PIXEL]
+        sizes = w[c.HEIGHT], w[c.M] // w[c.OUT_WIDTH], w[c.OUT_WIDTH], out_row
+        return _Layer(draft, *sizes, w[c.STRIDE_Y], size, w[c.PAD_TOP])
     if draft.kernel.op == "pointwise" and shape is not None:
         height, width = shape
         # A unit may be a single row, and a tile needs as many pixels as it has rows.
@@ -207,7 +235,7 @@ def _fused(chain: _Chain, threads: int, isa: str) -> Draft:
         sum(layer.draft.macs for layer in chain.layers),
         False,
         chain=runs,
-        scratch=chain.ring_offsets()[-1],
+        scratch=chain.ring_offsets()[-1] + max(layer.table_bytes for layer in chain.layers),
         traffic=_traffic(chain),
     )
 
@@ -255,12 +283,14 @@ def _rows_of(chain: _Chain, i: int, first: int, count: int, starts: Sequence[int
     else:
         buffer, offset = moved[words.OUT]
         moved[words.OUT] = (buffer, offset + first * layer.out_row)
+    if words.EXTRA in moved:
+        stride = pointwise_rows.EXTRA_STRIDE if draft.kernel.op == "pointwise" else dense_rows.EXTRA_PIXEL
+        buffer, offset = moved[words.EXTRA]
+        moved[words.EXTRA] = (buffer, offset + first * layer.width * draft.words[stride])
     if draft.kernel.op == "pointwise":
         p = pointwise_rows
-        for word, stride in ((words.X, p.X_STRIDE), (words.EXTRA, p.EXTRA_STRIDE)):
-            if word in moved:
-                buffer, offset = moved[word]
-                moved[word] = (buffer, offset + first * layer.width * draft.words[stride])
+        buffer, offset = moved[words.X]
+        moved[words.X] = (buffer, offset + first * layer.width * draft.words[p.X_STRIDE])
         if i:
             before = (first - starts[i - 1]) % chain.rings[i - 1] * chain.layers[i - 1].out_row
             moved[words.X] = (scratch, offsets[i - 1] + before)
@@ -268,8 +298,12 @@ def _rows_of(chain: _Chain, i: int, first: int, count: int, starts: Sequence[int
     elif draft.kernel.op == "stem":
         changed = {stem_rows.FIRST_ROW: first, stem_rows.OUT_HEIGHT: count, stem_rows.ROW_BLOCKS: 1}
     else:
-        d = depthwise_rows
-        changed = {d.FIRST_ROW: first, d.OUT_HEIGHT: count, d.ROW_BLOCKS: 1, d.CHANNEL_BLOCKS: 1}
+        d: Any = depthwise_rows if draft.kernel.op == "depthwise" else dense_rows
+        changed = {d.FIRST_ROW: first, d.ROW_BLOCKS: 1}
+        if draft.kernel.op == "depthwise":
+            changed |= {d.OUT_HEIGHT: count, d.CHANNEL_BLOCKS: 1}
+        else:
+            changed |= {d.M: count * layer.width, d.TABLE: offsets[-1]}
         if i:
             moved[words.X] = (scratch, offsets[i - 1])
             changed[d.X_RING], changed[d.X_PHASE] = chain.rings[i - 1], -starts[i - 1] % chain.rings[i - 1]

@@ -422,6 +422,7 @@ def dense(
             r.GROUPS: groups,
             r.OUT_CHANNELS: per_group,
             r.ROW_BLOCKS: blocks,
+            r.X_RING: x.height,
             **_window_words(r, node, weight, padding),
             **p.activation(node),
         },
