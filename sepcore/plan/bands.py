@@ -2,9 +2,9 @@
 
 A chain is a run of stem, dense, depthwise and pointwise layers, each the only reader of the one before. The maps in
 between shrink to rings of rows in the thread's scratch memory, each as many rows as the next layer's window spans.
-Rows are made when they are needed, in units of a fixed height, so that no unit wraps around its ring. Kernels and results stay
-the same; only the order of the work changes. Each tile of a chain is a run of bands of the last layer, and computes
-again the rows that its first windows share with the tile before.
+Rows are made when they are needed, in units of a fixed height, so that no unit wraps around its ring. Kernels and
+results stay the same; only the order of the work changes. Each tile of a chain is a run of bands of the last layer, and
+computes again the rows that its first windows share with the tile before.
 """
 
 from __future__ import annotations
