@@ -247,3 +247,31 @@ def test_what_counts_images_is_for_one_at_a_time() -> None:
     np.testing.assert_array_equal(session(random(1, 4)), random(1, 4))
     with pytest.raises(UnsupportedModelError, match=r"mul 'mul': it counts the images of a batch"):
         session(random(2, 4))
+
+
+def strided(step: int) -> Session:
+    """Numbers of each image by indices into all of them in one row, which go on by ``step`` from image to image."""
+    b = GraphBuilder("strided")
+    x = b.input("x", ("n", 8, "h", "w"))
+    mean = b.add("reduce_mean", [x], axes=(2, 3), keepdims=False)
+    row = b.add("reshape", [mean], shape=(-1,))
+    count = b.add("gather", [b.add("shape", [x]), b.constant("axis", np.int64(0))], axis=0)
+    images = b.add("range", [b.constant("first", np.int64(0)), count, b.constant("one", np.int64(1))])
+    firsts = b.add("unsqueeze", [b.add("mul", [images, b.constant("step", np.int64(step))])], axes=(1,))
+    indices = b.add("add", [firsts, b.constant("taken", np.array([[5, 2, 1, 3, 3, 7]]))])
+    return Session(run_passes(b.build([b.add("gather", [row, indices], axis=0)])), SessionOptions(1))
+
+
+@pytest.mark.parametrize("images", [1, 2, 3, 3000])
+def test_indices_that_go_on_from_image_to_image_mix_none(images: int) -> None:
+    x = random(images, 8, 2, 3)
+    found = strided(8)(x)
+    np.testing.assert_allclose(found, x.mean((2, 3))[:, [5, 2, 1, 3, 3, 7]], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("step", [0, 4, 7])
+def test_indices_into_other_images_are_refused(step: int) -> None:
+    session = strided(step)
+    assert session(random(1, 8, 2, 3)).shape == (1, 6)
+    with pytest.raises(UnsupportedModelError, match="it mixes the images of a batch"):
+        session(random(2, 8, 2, 3))

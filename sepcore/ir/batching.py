@@ -5,14 +5,14 @@ It must not change a graph.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from math import prod
 
 import numpy as np
 
 from sepcore.errors import GraphError
 from sepcore.ir.graph import Array, Graph, Node, Value, named
-from sepcore.ir.infer import calls, infer_shapes, specialise
+from sepcore.ir.infer import KNOWN_ELEMENTS, calls, infer_shapes, specialise
 from sepcore.ir.ops import custom
 
 _ALONG_ONE_AXIS = frozenset({"concat", "split", "softmax", "log_softmax", "gather"})
@@ -33,15 +33,19 @@ def mixed_images(graph: Graph, shapes: Mapping[str, tuple[int, ...]], batch: int
     """
     many = {name: (batch, *shape[1:]) for name, shape in shapes.items()}
     found = []
+    apart: set[str] = set()
     axes: dict[str, int] = {value.name: 0 for value in graph.inputs}
     try:
         one = infer_shapes(graph, shapes)
+        apart = _taken_apart(graph, shapes, batch)
         for call, outputs in calls(graph, many):
             if call.node.op == "shape" or axes.keys().isdisjoint(call.node.inputs):
                 continue
             node = call.operator.static(call, outputs)
             grown = {value.name: _grown(one[value.name], value, batch) for value in outputs}
             for name, axis in grown.items():
+                if node.name in apart and axis == node.attrs["axis"] == axes.get(node.inputs[0]):
+                    continue
                 if axis is None or _mixes(node, name, axis, axes, one):
                     found.append(f"{named(call.node)}: it mixes the images of a batch")
                     break
@@ -49,13 +53,17 @@ def mixed_images(graph: Graph, shapes: Mapping[str, tuple[int, ...]], batch: int
             axes.update((name, axis or 0) for name, axis in grown.items())
     except GraphError as error:
         return [f"its shapes do not fit several images: {error}"]
-    found += _counting(graph, shapes, many, batch)
+    found += _counting(graph, shapes, many, batch, apart)
     behind = [name for name in graph.outputs if axes.get(name, 0) != 0]
     return found + [f"output {name!r}: its images are along axis {axes[name]}, not the first" for name in behind]
 
 
 def _counting(
-    graph: Graph, shapes: Mapping[str, tuple[int, ...]], many: Mapping[str, tuple[int, ...]], batch: int
+    graph: Graph,
+    shapes: Mapping[str, tuple[int, ...]],
+    many: Mapping[str, tuple[int, ...]],
+    batch: int,
+    apart: Set[str],
 ) -> list[str]:
     """One line for every node and output that reads numbers which follow from how many images there are."""
     one, other = specialise(graph, shapes), specialise(graph, many)
@@ -65,8 +73,35 @@ def _counting(
         if one.constants[name] is not other.constants[name]
         and not _repeated(one.constants[name], other.constants[name], batch)
     }
-    found = [f"{named(node)}: it counts the images of a batch" for node in one.nodes if counting & set(node.inputs)]
+    readers = [node for node in one.nodes if node.name not in apart and counting & set(node.inputs)]
+    found = [f"{named(node)}: it counts the images of a batch" for node in readers]
     return found + [f"output {name!r}: it counts the images of a batch" for name in one.outputs if name in counting]
+
+
+def _taken_apart(graph: Graph, shapes: Mapping[str, tuple[int, ...]], batch: int) -> set[str]:
+    """Names of the gathers that take, along the axis of the images, the same elements of each image for itself.
+
+    Exporters write PyTorch's ``as_strided`` so: all images in one row, and indices that go on from image to image.
+    """
+    if not any(node.op == "gather" and node.inputs[1] not in graph.constants for node in graph.nodes):
+        return set()
+    one = specialise(graph, shapes)
+    values = infer_shapes(one, {})
+    found = set()
+    for node in one.nodes:
+        indices = one.constants.get(node.inputs[1]) if node.op == "gather" else None
+        if indices is None or not indices.ndim or not indices.size:
+            continue
+        # Indices are known up to some number of them: as many images as that allows stand for all.
+        count = min(batch, max(KNOWN_ELEMENTS // indices.size, 2))
+        many = {name: (count, *shape[1:]) for name, shape in shapes.items()}
+        length = int(values[node.inputs[0]].shape[node.attrs["axis"]])
+        repeated = [indices + length * image for image in range(count)]
+        other = specialise(graph, many).constants.get(node.inputs[1])
+        inside = indices.min() >= 0 and indices.max() < length
+        if inside and other is not None and np.array_equal(np.concatenate(repeated), other):
+            found.add(node.name)
+    return found
 
 
 def _repeated(one: Array, many: Array, batch: int) -> bool:

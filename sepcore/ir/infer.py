@@ -14,7 +14,7 @@ from sepcore.ir.ops import operator_of
 from sepcore.ir.ops.operator import Call, Tensor, shape_text
 from sepcore.ir.reference import elements, evaluate
 
-_KNOWN_ELEMENTS = 1 << 14
+KNOWN_ELEMENTS = 1 << 14
 """Values up to this size are computed ahead where they can be: shapes are tiny, and no file may make us allocate."""
 
 
@@ -74,7 +74,7 @@ def calls(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> Iterator[tuple[C
 def _start(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> _Known:
     """What is known before the first node: constants, and the inputs with their symbolic axes bound."""
     values = {name: Value(name, array.shape, array.dtype) for name, array in graph.constants.items()}
-    content = {name: array for name, array in graph.constants.items() if array.size <= _KNOWN_ELEMENTS}
+    content = {name: array for name, array in graph.constants.items() if array.size <= KNOWN_ELEMENTS}
     bound: dict[str, int] = {}
     for value in graph.inputs:
         given = tuple(length for length in shapes.get(value.name, value.shape) if not isinstance(length, str))
@@ -114,7 +114,7 @@ def _calls(graph: Graph, known: _Known) -> Iterator[tuple[Call, tuple[Value, ...
 
 def _content(call: Call, tensors: Sequence[Tensor]) -> dict[str, Array]:
     """The outputs of a call by name, where they follow from shapes and small constants alone."""
-    if not call.operator.foldable or elements(tensors) > _KNOWN_ELEMENTS:
+    if not call.operator.foldable or elements(tensors) > KNOWN_ELEMENTS:
         return {}
     computable = call.node.op == "shape" or all(
         array is not None for array, value in zip(call.known, call.inputs) if value is not None
