@@ -30,6 +30,7 @@ PARAMETERS: dict[str, tuple[int, ...]] = {
     "CumSum": (1,),
     "ConvTranspose": (1, 2),
     "Dropout": (1, 2),
+    "GatherND": (1,),
     "OneHot": (1,),
     "Pad": (1, 2, 3),
     **dict.fromkeys(("ReduceL1", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum"), (1,)),

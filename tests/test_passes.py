@@ -30,6 +30,7 @@ from sepcore.passes.fuse_hardswish import fuse_hardswish
 from sepcore.passes.fuse_residual import fuse_residual
 from sepcore.passes.fuse_silu import fuse_silu
 from sepcore.passes.lower_batch_norm import lower_batch_norm
+from sepcore.passes.lower_where import lower_where
 from sepcore.passes.merge_branches import merge_branches
 from sepcore.passes.merge_scale import merge_scale
 from sepcore.passes.open_batch import open_batch
@@ -995,6 +996,46 @@ def test_passes_reach_a_fixed_point() -> None:
     special = run_shape_passes(shaped(once))
     assert run_shape_passes(special).nodes == special.nodes
     assert infer_shapes(special, {})[special.outputs[0]].shape == SIZES[0]
+
+
+# lower_where
+
+
+MASK = np.arange(30).reshape(6, 5) % 3 == 0
+
+
+@pytest.mark.parametrize("number", [0.0, -np.inf, 3.5])
+def test_what_a_constant_mask_takes_is_a_number(number: float) -> None:
+    net = Net((2, 4, 6, 5))
+    mask = net.constant("mask", MASK)
+    graph = net.build(
+        [net.add("where", [mask, net.number(number), net.x]), net.add("where", [mask, net.x, net.noise(5)])]
+    )
+    lowered = run_shape_passes(specialise(graph, {}), verify=True)
+    assert {node.op for node in lowered.nodes} == {"minimum", "maximum"}
+    x = noise(2, 4, 6, 5)
+    x[0, 0, 0, 1] = np.inf
+    for found, expected in zip(run_reference(lowered, {"x": x}), run_reference(graph, {"x": x})):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_constant_mask_between_two_computed_values() -> None:
+    net = Net((2, 4, 6, 5))
+    graph = net.build([net.add("where", [net.constant("mask", MASK), net.conv(net.x), net.x])])
+    lowered = lower_where(graph)
+    verify(lowered)
+    assert "where" not in {node.op for node in lowered.nodes}
+    assert_same_meaning(graph, lowered, [(2, 4, 6, 5)])
+
+
+def test_computed_masks_and_integers_stay() -> None:
+    net = Net((2, 4, 6, 5))
+    mask = net.add("less", [net.x, net.number(0.0)])
+    numbers = net.add(
+        "where", [net.constant("mask", MASK), net.add("cast", [net.x], dtype="int64"), net.constant("i", 1)]
+    )
+    graph = net.build([net.add("where", [mask, net.x, net.number(0.0)]), numbers])
+    assert lower_where(graph).nodes == graph.nodes
 
 
 # open_batch

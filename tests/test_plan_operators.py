@@ -270,6 +270,17 @@ def linear_of_pixels(b: GraphBuilder, x: str) -> str:
 # --- several nodes --------------------------------------------------------------------------------------------------
 
 
+@case("pixels of a grid", 5, 6, 7)
+def pixels_of_a_grid(b: GraphBuilder, x: str) -> str:
+    """As adaptive pooling of uneven windows is written by one of PyTorch's exporters."""
+    turned = b.add("transpose", [mapped(b, x, 5)], perm=(2, 3, 0, 1))
+    rows = b.add("gather", [turned, b.constant("rows", np.array([[0, 1], [2, 2], [5, 3]]))], axis=0)
+    pixels = b.add("gather", [rows, b.constant("columns", np.array([[6, 0], [1, 1]]))], axis=2)
+    back = b.add("transpose", [pixels], perm=(4, 5, 0, 1, 2, 3))
+    mask = b.constant("mask", np.array([[True, False], [False, False], [False, True]])[:, :, None, None])
+    return b.add("where", [mask, b.constant("zero", np.float32(0)), back])
+
+
 @case("concat of maps", 19, 5, 7)
 def concat(b: GraphBuilder, x: str) -> str:
     return b.add("concat", [mapped(b, x, 19, 3), mapped(b, x, 19, 16), x, mapped(b, x, 19, 5)], axis=1)

@@ -15,7 +15,7 @@ from sepcore.ir.graph import Array, Graph, Node, Value, named
 from sepcore.ir.infer import KNOWN_ELEMENTS, calls, infer_shapes, specialise
 from sepcore.ir.ops import custom
 
-_ALONG_ONE_AXIS = frozenset({"concat", "split", "softmax", "log_softmax", "gather"})
+_ALONG_ONE_AXIS = frozenset({"concat", "split", "softmax", "log_softmax"})
 _IMAGES_FIRST = frozenset(
     {"conv2d", "conv_transpose2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "resize",
      "channel_shuffle", "batch_norm", "prelu"}
@@ -133,6 +133,11 @@ def _mixes(node: Node, output: str, axis: int, axes: Mapping[str, int], one: Map
         return axis != 0 or any(axes[name] != 0 for name in given)
     if node.op in _ALONG_ONE_AXIS:
         return bool(attrs["axis"] == axis) or any(axes[name] != axis for name in given)
+    if node.op == "gather":
+        # The axes of the indices stand where the one that they choose from stood.
+        more = len(one[node.inputs[1]].shape) - 1
+        taken = int(attrs["axis"])
+        return node.inputs[1] in axes or first == taken or axis != first + (more if first > taken else 0)
     if node.op.startswith("reduce_"):
         return first in attrs["axes"]
     if node.op == "slice":

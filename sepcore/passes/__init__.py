@@ -22,6 +22,7 @@ from sepcore.passes.fuse_residual import fuse_residual
 from sepcore.passes.fuse_silu import fuse_silu
 from sepcore.passes.lower_batch_norm import lower_batch_norm
 from sepcore.passes.lower_gather import lower_gather
+from sepcore.passes.lower_where import lower_where
 from sepcore.passes.merge_branches import merge_branches
 from sepcore.passes.merge_scale import merge_scale
 from sepcore.passes.rewrite import Pass
@@ -45,6 +46,7 @@ PASSES: tuple[Pass, ...] = (
 
 SHAPE_PASSES: tuple[Pass, ...] = (
     lower_gather,
+    lower_where,
     eliminate_unchanged,
     fuse_channel_shuffle,
     fold_constants,

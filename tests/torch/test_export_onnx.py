@@ -224,6 +224,8 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "average pooling without padding": (lambda: nn.AvgPool2d(3, 2, 1, count_include_pad=False), MAP),
     "adaptive average pooling": (lambda: nn.AdaptiveAvgPool2d(1), MAP),
     "adaptive average pooling to a factor": (lambda: nn.AdaptiveAvgPool2d((4, 2)), (2, 3, 8, 6)),
+    "adaptive average pooling of uneven windows": (lambda: nn.AdaptiveAvgPool2d((3, 5)), MAP),
+    "adaptive average pooling to a larger map": (lambda: nn.AdaptiveAvgPool2d((8, 11)), MAP),
     "adaptive max pooling": (lambda: nn.AdaptiveMaxPool2d(1), MAP),
     "batch norm": (lambda: nn.BatchNorm2d(8, eps=1e-3), MAP),
     "batch norm in one dimension": (lambda: nn.BatchNorm1d(8), (4, 8)),
@@ -299,6 +301,9 @@ FUNCTIONS: dict[str, Callable[[Tensor], Any]] = {
     "roll": lambda x: torch.roll(x, (1, -2), (2, 3)),
     "selected": lambda x: x[:, 0] + x[:, -1] + x.select(1, 3),
     "unbound": lambda x: list(x.unbind(1)),
+    "by rows and columns": lambda x: x[:, :, torch.tensor([[0], [6], [6]]), torch.tensor([8, 0, 7, 3])],
+    "by pixels": lambda x: x[:, :, torch.tensor([0, 6, 5]), torch.tensor([8, 0, 7])],
+    "masked": lambda x: x.masked_fill(torch.arange(63).view(7, 9) % 4 == 1, -1.5),
     "by index": lambda x: x.index_select(1, torch.tensor([3, 0, 0, 7])),
     "reshaped": lambda x: x.reshape(-1, 4, 2, 63).flatten(1, 2).unsqueeze(0).squeeze(0),
     "viewed by its own shape": lambda x: x.view(x.shape[0], x.shape[1] // 2, 2, -1).view(x.size(0), -1),
@@ -332,6 +337,8 @@ FUNCTIONS: dict[str, Callable[[Tensor], Any]] = {
 UNSUPPORTED_BY_EXPORTER = {
     ("script", "channel shuffle"): "it does not know aten::channel_shuffle",
     ("script", "root mean square norm"): "it does not know aten::rms_norm",
+    ("script", "adaptive average pooling of uneven windows"): "it writes even windows only",
+    ("script", "adaptive average pooling to a larger map"): "the same",
     ("script", "elements repeated"): "it writes a Reshape with two rests, which ONNX does not allow",
 }
 

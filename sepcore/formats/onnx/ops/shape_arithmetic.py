@@ -13,6 +13,7 @@ from sepcore.formats.onnx.ops.activation import plain
 from sepcore.formats.onnx.ops.row import Row
 from sepcore.formats.onnx.step import Operand, Step, UnsupportedError
 from sepcore.formats.onnx.tensors import UnreadableTypeError, element_type
+from sepcore.ir.graph import Array
 
 _MOST_SLICES = 64
 _MOST_CLASSES = 1 << 20
@@ -87,6 +88,59 @@ def _gather(step: Step) -> Operand:
     return step.emit("concat", *parts, axis=axis) if len(parts) > 1 else parts[0]
 
 
+def _gather_nd(step: Step) -> Operand:
+    """Constant indices of as many first axes as their last axis is long: axis by axis, where they form a grid.
+
+    So the exporter writes PyTorch's ``x[rows, columns]``, of which adaptive pooling of uneven windows is made.
+    """
+    x, indices = step.input(0), step.content(1, "the indices")
+    if step.integer("batch_dims", 0):
+        raise UnsupportedError("indices that differ from image to image")
+    count = indices.shape[-1] if indices.ndim else 0
+    if indices.dtype.kind not in "iu" or not 1 <= count <= x.rank:
+        raise step.error("input 1", f"1 ... {x.rank} integers each", f"{indices.dtype}{list(indices.shape)}")
+    if not indices.size:
+        raise UnsupportedError("no elements are taken")
+    return _from_grid(step, x, indices) or _from_row(step, x, indices)
+
+
+def _from_grid(step: Step, x: Operand, indices: Array) -> Operand | None:
+    """Axis by axis, where the indices of each axis vary along axes of their own, in order; else None."""
+    parts: list[Array] = []
+    end, last = 0, indices.ndim - 1
+    for axis in range(indices.shape[-1]):
+        numbers = indices[..., axis]
+        start, end = end, last if axis == indices.shape[-1] - 1 else max(end, _varies_up_to(numbers))
+        own = numbers[tuple(slice(None) if start <= other < end else slice(0, 1) for other in range(last))]
+        if (numbers != own).any():
+            return None
+        parts.append(own.reshape(own.shape[start:end]))
+    axis = 0
+    for part in parts:
+        x = step.emit("gather", x, step.constant(part), axis=axis)
+        axis += part.ndim
+    return x
+
+
+def _varies_up_to(numbers: Array) -> int:
+    """How many axes there are up to the last along which ``numbers`` differ."""
+    varying = [axis for axis in range(numbers.ndim) if (numbers != numbers.take([0], axis)).any()]
+    return varying[-1] + 1 if varying else 0
+
+
+def _from_row(step: Step, x: Operand, indices: Array) -> Operand:
+    """From all that the indexed axes hold, in one row."""
+    count = indices.shape[-1]
+    lengths = [length for length in x.shape[:count] if length is not None]
+    if len(lengths) < count:
+        raise UnsupportedError("indices of several axes that form no grid, some of an open length")
+    if (indices < -np.array(lengths)).any() or (indices >= lengths).any():
+        raise step.error("the indices", f"those of axes of {lengths}", f"{indices.min()} ... {indices.max()}")
+    places = np.ravel_multi_index(tuple(np.moveaxis(indices % lengths, -1, 0)), tuple(lengths))
+    row = step.emit("flatten", x, start_axis=0, end_axis=count - 1)
+    return step.emit("gather", row, step.constant(places, np.int64), axis=0)
+
+
 def _slice(step: Step, x: Operand, axis: int, index: int) -> Operand:
     end = index + 1 if index != -1 else np.iinfo(np.int64).max
     return step.emit("slice", x, axes=(axis,), starts=(index,), ends=(int(end),), steps=(1,))
@@ -127,6 +181,7 @@ OPERATORS = (
     Row("Shape", _shape, 1, 1),
     Row("Size", _size, 1, 1),
     Row("Gather", _gather, 2, 2),
+    Row("GatherND", _gather_nd, 2, 2),
     Row("OneHot", _one_hot, 3, 3),
     Row("ConstantOfShape", _constant_of_shape, 1, 1),
     Row("Range", plain("range"), 3, 3),
