@@ -34,6 +34,7 @@ from sepcore.passes.lower_where import lower_where
 from sepcore.passes.merge_branches import merge_branches
 from sepcore.passes.merge_scale import merge_scale
 from sepcore.passes.open_batch import open_batch
+from sepcore.passes.separate_maps import MOST_MAPS, separate_maps
 
 Pass = Callable[[Graph], Graph]
 SIZES = ((2, 4, 7, 9), (1, 4, 6, 5))
@@ -943,8 +944,8 @@ def test_a_network_ends_in_the_fused_graph(activation: str, gate: bool) -> None:
     graph = net.build([y])
     generic = run_passes(graph, verify=True)
     assert_same_meaning(graph, generic)
-    special = run_shape_passes(shaped(generic), verify=True)
-    assert_same_meaning(graph.with_(inputs=special.inputs), special, SIZES[:1])
+    special = run_shape_passes(shaped(generic, SIZES[1]), verify=True)
+    assert_same_meaning(graph.with_(inputs=special.inputs), special, SIZES[1:])
     squeeze_excite = ["reduce_mean", "conv2d", "conv2d", "mul"] if gate else []
     block = ["conv2d", "conv2d", *squeeze_excite, "conv2d"]
     assert ops(special) == [*block, *block, "reduce_mean", "reshape", "linear"]
@@ -958,7 +959,7 @@ def test_after_all_passes_every_attribute_is_spelled_out() -> None:
     y = net.batch_norm(net.x)
     y = net.add("max_pool2d", [net.add("relu", [net.batch_norm(y)])], kernel=(2, 2))
     y = net.add("softmax", [net.add("matmul", [y, net.noise(8, 3)])], axis=-1)
-    special = run_shape_passes(shaped(run_passes(net.build([y]), verify=True)), verify=True)
+    special = run_shape_passes(shaped(run_passes(net.build([y]), verify=True), (1, 4, 7, 9)), verify=True)
     assert ops(special) == ["conv2d", "conv2d", "max_pool2d", "linear", "softmax"]
     for node in special.nodes:
         assert set(node.attrs) == set(operator_of(node).attributes), node
@@ -1036,6 +1037,46 @@ def test_computed_masks_and_integers_stay() -> None:
     )
     graph = net.build([net.add("where", [mask, net.x, net.number(0.0)]), numbers])
     assert lower_where(graph).nodes == graph.nodes
+
+
+# separate_maps
+
+
+def test_layers_of_several_maps_become_layers_of_one() -> None:
+    net = Net((3, 4, 7, 9))
+    y = net.conv(net.x, k=3, padding=(1, 1, 1, 1))
+    y = net.add("add", [net.add("relu", [y]), net.noise(4, 1, 1)])
+    z = net.add("avg_pool2d", [y], kernel=(3, 3), strides=(1, 1), padding=(1, 1, 1, 1))
+    y = net.add("mul", [z, y])
+    y = net.add("pad", [y], pads=((0, 0), (0, 0), (1, 2), (0, 1)), mode="reflect")
+    y = net.add("resize", [y], output_size=(5, 4), mode="nearest", coordinate="asymmetric", nearest_rounding="floor")
+    graph = specialise(net.build([net.add("reduce_max", [y], axes=(0,), keepdims=False), y]), {})
+    separated = separate_maps(graph)
+    assert_same_meaning(graph, separated, [(3, 4, 7, 9)])
+    assert [node.op for node in separated.nodes].count("concat") == 1
+    shapes = infer_shapes(separated, {})
+    for node in separated.nodes:
+        if node.op not in ("split", "concat", "reduce_max"):
+            assert shapes[node.output].shape[0] == 1
+
+
+def test_maps_that_are_not_taken_apart_together_are_joined() -> None:
+    net = Net((3, 4, 7, 9))
+    y = net.add("max_pool2d", [net.x], kernel=(2, 2))
+    each = net.add("mul", [y, net.noise(3, 1, 1, 1)])
+    padded = net.add("pad", [y], pads=((1, 0), (0, 0), (0, 0), (0, 0)), mode="constant")
+    spread = net.add(
+        "add", [net.add("relu", [net.conv(net.add("slice", [net.x], axes=(0,), starts=(1,), ends=(2,)))]), net.x]
+    )
+    graph = specialise(net.build([each, padded, net.add("max_pool2d", [spread], kernel=(3, 3))]), {})
+    assert_same_meaning(graph, separate_maps(graph), [(3, 4, 7, 9)])
+
+
+@pytest.mark.parametrize("maps", [1, MOST_MAPS + 1])
+def test_one_map_and_too_many_stay(maps: int) -> None:
+    net = Net((maps, 4, 7, 9))
+    graph = specialise(net.build([net.add("relu", [net.conv(net.x)])]), {})
+    assert separate_maps(graph) is graph
 
 
 # open_batch

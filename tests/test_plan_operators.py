@@ -270,6 +270,17 @@ def linear_of_pixels(b: GraphBuilder, x: str) -> str:
 # --- several nodes --------------------------------------------------------------------------------------------------
 
 
+@case("windows as maps", 5, 6, 8)
+def windows_as_maps(b: GraphBuilder, x: str) -> str:
+    """Convolutions inside of windows, as in attention to the pixels of a window."""
+    parts = b.add("reshape", [mapped(b, x, 5)], shape=(-1, 5, 2, 3, 2, 4))
+    y = b.add("reshape", [b.add("transpose", [parts], perm=(0, 2, 4, 1, 3, 5))], shape=(-1, 5, 3, 4))
+    depthwise = b.constant("taps", weights(5, 1, 3, 3))
+    y = b.add("relu", [b.add("conv2d", [mapped(b, y, 5), depthwise], padding=(1, 1, 1, 1), groups=5)])
+    parts = b.add("reshape", [mapped(b, y, 5)], shape=(-1, 2, 2, 5, 3, 4))
+    return b.add("reshape", [b.add("transpose", [parts], perm=(0, 3, 1, 4, 2, 5))], shape=(-1, 5, 6, 8))
+
+
 @case("pixels of a grid", 5, 6, 7)
 def pixels_of_a_grid(b: GraphBuilder, x: str) -> str:
     """As adaptive pooling of uneven windows is written by one of PyTorch's exporters."""

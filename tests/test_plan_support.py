@@ -36,7 +36,7 @@ def test_every_reason_is_listed_at_once() -> None:
     y = b.add("conv2d", [x, b.add("reshape", [b.add("reduce_mean", [x], axes=(0, 2, 3))], shape=(1, 3, 1, 1))], "taps")
     z = b.add("where", [b.add("greater", [x, b.constant("zero", np.float32(0))], "over"), x, y], "chosen")
     v = b.add("pad", [x], "around", pads=((0, 0), (1, 1), (0, 0), (0, 0)), mode="edge")
-    v = b.add("max_pool2d", [b.add("reshape", [v], shape=(5, 1, 8, 8))], "maps", kernel=(3, 3))
+    v = b.add("max_pool2d", [b.add("reshape", [v], shape=(80, 1, 2, 2))], "maps", kernel=(2, 1))
     graph = run_passes(b.build([z, v, b.add("neg", [ids], "negated")]), verify=True)
     with pytest.raises(UnsupportedModelError) as caught:
         Session(graph, SessionOptions(num_threads=1))

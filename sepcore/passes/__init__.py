@@ -26,6 +26,7 @@ from sepcore.passes.lower_where import lower_where
 from sepcore.passes.merge_branches import merge_branches
 from sepcore.passes.merge_scale import merge_scale
 from sepcore.passes.rewrite import Pass
+from sepcore.passes.separate_maps import separate_maps
 
 PASSES: tuple[Pass, ...] = (
     eliminate_identity,
@@ -52,6 +53,7 @@ SHAPE_PASSES: tuple[Pass, ...] = (
     fold_constants,
     fold_batch_norm,
     lower_batch_norm,
+    separate_maps,
     canonicalise_linear,
     merge_scale,
     fold_pad,
