@@ -170,6 +170,17 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[Tensor, ...]]] = {
         ),
         (X,),
     ),
+    "root mean square norms": (
+        lambda x: (
+            *(F.rms_norm(x, [8]), F.rms_norm(x, [6, 8], noise(6, 8), 1e-3)),
+            *(aten._fused_rms_norm(x, [8], noise(8), 0.1)[0], aten._fused_rms_norm(x, [6, 8], None, None)[0]),
+        ),
+        (X,),
+    ),
+    "elements repeated": (
+        lambda x: (x.repeat_interleave(2, 1), x.repeat_interleave(3, -1), x[0, 0].repeat_interleave(2)),
+        (X,),
+    ),
     "relu": (lambda x: (F.relu(x), F.relu6(4 * x), F.hardtanh(x), F.hardtanh(x, -0.5, 2), aten.relu6(4 * x)), (X,)),
     "leaky_relu": (lambda x: (F.leaky_relu(x), F.leaky_relu(x, 0.3), F.prelu(x, SLOPES)), (X,)),
     "prelu kernel": (lambda x: aten._prelu_kernel(x, SLOPES.reshape(1, 4, 1, 1)), (X,)),

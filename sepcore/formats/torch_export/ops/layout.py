@@ -137,6 +137,20 @@ def _repeated(call: AtenCall, x: Value, axis: int, count: Operand, rank: int) ->
     return call.emit("reshape", expanded(call, call.emit("unsqueeze", x, axes=(0,)), (count, -1)), shape=(-1,))
 
 
+def _repeat_interleave(call: AtenCall) -> Value:
+    """Each element of an axis so many times, one behind the other; of the flattened tensor where no axis is named."""
+    x, count = call.operand("self"), call.integer("repeats")
+    if not 1 <= count <= _MOST_REPEATS:
+        raise UnsupportedError(f"{count} repeats, not 1 to {_MOST_REPEATS}")
+    if call.given("dim"):
+        made, axis, rank = x.name, call.axis("dim", x.rank), x.rank
+    else:
+        made, axis, rank = call.emit("reshape", x, shape=(-1,)), 0, 1
+    made = call.emit("unsqueeze", made, axes=(axis + 1,))
+    shape = tuple(count if other == axis + 1 else -1 for other in range(rank + 1))
+    return call.emit("flatten", call.emit("expand", made, shape=shape), start_axis=axis, end_axis=axis + 1)
+
+
 def _concat(call: AtenCall) -> Value:
     """Empty tensors of one axis are left out, as PyTorch does."""
     parts = [part for part in call.operands("tensors") if part is not None and part.shape != (0,)]
@@ -281,6 +295,7 @@ OPERATORS: Rows = {
     "aten.expand_as.default": _expand_as,
     "aten.repeat.default": _repeat("repeats"),
     "aten.tile.default": _repeat("dims"),
+    "aten.repeat_interleave.self_int": _repeat_interleave,
     "aten.cat.default": _concat,
     "aten.concat.default": _concat,
     "aten.concatenate.default": _concat,

@@ -5,6 +5,8 @@ It must not know training: statistics are constants, or those of the input itsel
 
 from __future__ import annotations
 
+import numpy as np
+
 from sepcore.formats.torch_export.call import INT64, AtenCall, Operand, UnsupportedError, Value
 from sepcore.formats.torch_export.ops.row import Rows
 
@@ -65,12 +67,26 @@ def _group(call: AtenCall) -> tuple[Value, ...]:
     return (_scaled(call, x, back),)
 
 
-def _layer(call: AtenCall) -> tuple[Value, ...]:
-    x = call.operand("input")
+def _last_axes(call: AtenCall, x: Operand) -> tuple[int, ...]:
     axes = tuple(range(x.rank - len(call.lengths("normalized_shape")), x.rank))
     if not axes or axes[0] < 0:
         raise call.error("argument 'normalized_shape'", f"1 to {x.rank} lengths", str(len(axes)))
-    normalised: Value = _normalised(call, x, axes)
+    return axes
+
+
+def _root_mean_square(call: AtenCall) -> tuple[Value, ...]:
+    """x / sqrt(mean of squares + eps), times weight where it is given."""
+    x = call.operand("input")
+    squares = call.emit("reduce_mean", call.emit("mul", x, x), axes=_last_axes(call, x), keepdims=True)
+    eps = call.number("eps") if call.given("eps") else float(np.finfo(np.float32).eps)
+    root = call.emit("sqrt", call.emit("add", squares, call.constant(eps, call.output.dtype)))
+    normalised, weight = call.emit("div", x, root), call.optional("weight")
+    return (normalised if weight is None else call.emit("mul", normalised, weight),)
+
+
+def _layer(call: AtenCall) -> tuple[Value, ...]:
+    x = call.operand("input")
+    normalised: Value = _normalised(call, x, _last_axes(call, x))
     for op, name in (("mul", "weight"), ("add", "bias")):
         parameter = call.optional(name)
         normalised = normalised if parameter is None else call.emit(op, normalised, parameter)
@@ -89,4 +105,6 @@ OPERATORS: Rows = {
     "aten.native_group_norm.default": _group,
     "aten.layer_norm.default": _layer,
     "aten.native_layer_norm.default": _layer,
+    "aten.rms_norm.default": _root_mean_square,
+    "aten._fused_rms_norm.default": _root_mean_square,
 }
