@@ -235,10 +235,12 @@ def convert(
     from sepcore import __version__, opening
     from sepcore.formats.sep import write_sep
     from sepcore.formats.sep_manifest import SepNetwork
+    from sepcore.runtime.planning import check_supported
 
     isas = [_at_level(level) for level in pack]
     found = opening.opened_network(model, folder, arch, labels, preprocess, input_size, overrides)
     network = opening.rewritten(found)
+    check_supported(network.graph)
     network = replace(network, packed=_packed(network, isas, folder))
     write_sep(
         target,

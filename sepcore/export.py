@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sepcore.errors import OptionError, SepcoreError
+from sepcore.errors import OptionError, SepcoreError, UnsupportedModelError
 
 if TYPE_CHECKING:
     import torch
@@ -78,15 +78,25 @@ def save(
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".sepcore-export-") as folder:
         written = Path(folder) / f"{target.stem}.pt2"
         torch.export.save(program, written)
-        if target.suffix == ".sep":
-            from sepcore.api import convert
+        try:
+            _write(written, target, labels, preprocess)
+        except UnsupportedModelError as error:
+            # Nobody has seen the file that was read.
+            raise UnsupportedModelError(type(module).__name__, error.problems) from None
 
-            convert(written, target, overwrite=True, labels=labels, preprocess=preprocess)
-        else:
-            from sepcore.formats.torch_export import read_pt2
 
-            read_pt2(written)
-            os.replace(written, target)
+def _write(written: Path, target: Path, labels: Any, preprocess: Preprocess | None) -> None:
+    """Put what PyTorch has written in its place, as a file that sepcore can read."""
+    if target.suffix == ".sep":
+        from sepcore.api import convert
+
+        convert(written, target, overwrite=True, labels=labels, preprocess=preprocess)
+    else:
+        from sepcore.opening import opened_network, rewritten
+        from sepcore.runtime.planning import check_supported
+
+        check_supported(rewritten(opened_network(written, None, None, None, None, None, {})).graph)
+        os.replace(written, target)
 
 
 def _checked_path(path: str | os.PathLike[str]) -> Path:

@@ -87,6 +87,13 @@ def test_nodes_keep_their_names_and_say_where_they_come_from(data_dir: Path) -> 
 # What may vary between files
 
 
+@pytest.mark.parametrize(("given", "name"), [("net", "net"), ("main_graph", "model"), ("torch_jit", "model")])
+def test_a_graph_that_exporters_gave_no_name_of_its_own_has_the_files(read: Read, given: str, name: str) -> None:
+    proto = model([node("Relu", ["x"], ["y"])])
+    proto.graph.name = given
+    assert read(proto).name == name
+
+
 def test_nodes_in_any_order(read: Read) -> None:
     proto = hostile.sound()
     nodes = list(proto.graph.node)

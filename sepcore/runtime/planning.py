@@ -58,7 +58,7 @@ class Planner:
         self.weights = WeightStore(kept)
         self._graph, self._isa, self._threads, self._cache_dir = graph, isa, threads, cache_dir
         self._kept, self.tuned = kept, tuned_rows(isa, cache_dir)
-        self._check_supported()
+        check_supported(graph)
 
     def program(self, shapes: Shapes) -> Program:
         """The program for inputs of these shapes.
@@ -123,14 +123,15 @@ class Planner:
             )
             self._kept = None  # said once
 
-    def _check_supported(self) -> None:
-        shapes = example_shapes(self._graph)
-        try:
-            graph = run_shape_passes(specialise(self._graph, shapes))
-        except GraphError:
-            return  # the example is of a size the network does not take; calls will say
-        if problems := unsupported(graph):
-            raise UnsupportedModelError(self._graph.name, problems)
+
+def check_supported(graph: Graph) -> None:
+    """Raise an UnsupportedModelError that lists all that no kernel runs of a graph after all passes."""
+    try:
+        specialised = run_shape_passes(specialise(graph, example_shapes(graph)))
+    except GraphError:
+        return  # the example is of a size the network does not take; calls will say
+    if problems := unsupported(specialised):
+        raise UnsupportedModelError(graph.name, problems)
 
 
 def new_pool(isa: str, options: SessionOptions) -> Pool | Prange:

@@ -82,6 +82,18 @@ def test_what_cannot_run_is_refused_at_once_and_leaves_no_file(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("suffix", export.SUFFIXES)
+def test_what_no_kernel_runs_is_refused_under_the_modules_name(suffix: str, tmp_path: Path) -> None:
+    class Choice(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.where(x > 0, x, torch.sin(x))
+
+    with pytest.raises(UnsupportedModelError, match=r"^Choice cannot be run") as caught:
+        export.save(Choice(), torch.randn(2, 3), tmp_path / f"net{suffix}")
+    assert len(caught.value.problems) == 3
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

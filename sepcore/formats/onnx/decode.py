@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,9 @@ from sepcore.ir.graph import Array, Dim, Value
 
 MAX_BYTES = 2**31 - 1
 """Protobuf's own limit for one message; weights beyond it lie in external data."""
+
+_NO_NAMES = frozenset(("", "main_graph", "torch_jit", "torch-jit-export"))
+"""What PyTorch's exporters call every graph; the file's name says more."""
 
 
 def decode(path: str | os.PathLike[str]) -> OnnxModel:
@@ -90,7 +94,8 @@ class _Decoder:
         if not outputs or "" in outputs or len(set(outputs)) < len(outputs):
             raise self._error("outputs", "at least one, each of a name of its own", ", ".join(map(shown, outputs[:9])))
         nodes = self._nodes(graph.node, opsets)
-        return OnnxModel(self._path, graph.name, inputs, constants, outputs, nodes, self._functions())
+        name = Path(self._path).stem if graph.name in _NO_NAMES else graph.name
+        return OnnxModel(self._path, name, inputs, constants, outputs, nodes, self._functions())
 
     def _error(self, where: str, expected: str, found: str) -> FormatError:
         return FormatError(self._path, where, expected, found)
