@@ -419,6 +419,18 @@ def test_every_unsupported_node_is_named_at_once(read: Read) -> None:
             "Conv 'Conv_0': the weight (input 1, 'x') is not a constant",
         ),
         (
+            model(
+                [node("GatherND", ["x", "i"], ["y"])],
+                [tensor("i", np.array([[0, 1, 2], [1, 0, 2]]))],
+                shape=(1 << 30,) * 3,
+            ),
+            "GatherND 'GatherND_0': axes of [1073741824, 1073741824, 1073741824], too many elements to count",
+        ),
+        (
+            model([node("GatherND", ["x", "i"], ["y"])], [tensor("i", np.array([[0, 1], [1, 0]]))]),
+            "GatherND 'GatherND_0': indices of several axes that form no grid, some of an open length",
+        ),
+        (
             model([node("Squeeze", ["x"], ["y"])]),
             "Squeeze 'Squeeze_0': no axes are given, and the input has open ones",
         ),

@@ -6,6 +6,7 @@ It must not know what the shapes are used for.
 from __future__ import annotations
 
 from functools import reduce
+from math import prod
 
 import numpy as np
 
@@ -101,6 +102,7 @@ def _gather_nd(step: Step) -> Operand:
         raise step.error("input 1", f"1 ... {x.rank} integers each", f"{indices.dtype}{list(indices.shape)}")
     if not indices.size:
         raise UnsupportedError("no elements are taken")
+    indices = indices.astype(np.int64)
     return _from_grid(step, x, indices) or _from_row(step, x, indices)
 
 
@@ -134,6 +136,8 @@ def _from_row(step: Step, x: Operand, indices: Array) -> Operand:
     lengths = [length for length in x.shape[:count] if length is not None]
     if len(lengths) < count:
         raise UnsupportedError("indices of several axes that form no grid, some of an open length")
+    if prod(lengths) > np.iinfo(np.int64).max:
+        raise UnsupportedError(f"axes of {lengths}, too many elements to count")
     if (indices < -np.array(lengths)).any() or (indices >= lengths).any():
         raise step.error("the indices", f"those of axes of {lengths}", f"{indices.min()} ... {indices.max()}")
     places = np.ravel_multi_index(tuple(np.moveaxis(indices % lengths, -1, 0)), tuple(lengths))
