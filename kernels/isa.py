@@ -63,7 +63,7 @@ def _machine() -> str:
 def _cpuinfo() -> dict[str, str]:
     """What Linux says of the first CPU."""
     found = {}
-    with open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:
+    with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
         for line in lines:  # the first CPU's are enough: a large machine writes a megabyte
             key, colon, text = line.partition(":")
             if not colon:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sepcore.errors import FormatError, InputError, OptionError
@@ -97,9 +94,9 @@ def read_labels(source: str | os.PathLike[str]) -> list[str]:
     """
     name = os.fspath(source)
     if name in BUILT_IN:
-        return (Path(__file__).parent / "data" / f"{name}.txt").read_text("utf-8").splitlines()
+        return _text(os.path.join(os.path.dirname(__file__), "data", f"{name}.txt")).splitlines()
     try:
-        text = Path(name).read_text("utf-8-sig")
+        text = _text(name)
     except UnicodeDecodeError as error:
         raise FormatError(name, f"byte {error.start}", "UTF-8 text", f"0x{error.object[error.start]:02x}") from error
     except (OSError, ValueError) as error:
@@ -107,7 +104,7 @@ def read_labels(source: str | os.PathLike[str]) -> list[str]:
         raise OptionError(
             f"labels: expected {', '.join(BUILT_IN)} or a readable file, found {name!r}: {reason}"
         ) from error
-    suffix = Path(name).suffix.lower()
+    suffix = os.path.splitext(name)[1].lower()
     if suffix == ".json":
         labels = _from_json(name, text)
     elif suffix == ".csv":
@@ -117,6 +114,11 @@ def read_labels(source: str | os.PathLike[str]) -> list[str]:
     if not labels:
         raise FormatError(name, "file", "at least one class name", "none")
     return labels
+
+
+def _text(path: str) -> str:
+    with open(path, encoding="utf-8-sig") as file:
+        return file.read()
 
 
 def check_labels(labels: Sequence[str] | None, num_classes: int) -> None:
@@ -134,6 +136,8 @@ def _from_lines(path: str, text: str) -> list[str]:
 
 
 def _from_json(path: str, text: str) -> list[str]:
+    import json
+
     try:
         content = json.loads(text, object_pairs_hook=_with_unique_keys)
     except (ValueError, RecursionError) as error:
@@ -163,6 +167,8 @@ def _json_name(path: str, where: str, item: object) -> str:
 
 
 def _from_csv(path: str, text: str) -> list[str]:
+    import csv
+
     rows = []
     try:
         for number, row in enumerate(csv.reader(text.splitlines()), 1):

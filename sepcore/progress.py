@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -57,6 +56,8 @@ class ProgressBar:
         if not self._visible or now < self._next_draw:
             return
         self._next_draw = now + INTERVAL_SECONDS
+        import shutil
+
         columns = shutil.get_terminal_size().columns
         self._stream.write("\r\x1b[K" + self._line(done)[: columns - 1])
         self._stream.flush()

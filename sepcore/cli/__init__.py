@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from typing import cast
@@ -22,8 +21,8 @@ EXIT_RESULTS = 1
 EXIT_DIFFERENT = 1
 EXIT_USAGE = 2
 EXIT_MODEL = 3
-EXIT_INTERRUPTED = 128 + signal.SIGINT
-EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE
+EXIT_INTERRUPTED = 130  # 128 and the number of SIGINT
+EXIT_BROKEN_PIPE = 141  # and of SIGPIPE
 
 # A command ``x`` is the attribute ``x`` of the module sepcore.cli.x.
 COMMANDS = (

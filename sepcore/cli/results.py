@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, TextIO
@@ -42,6 +40,8 @@ def _table(stream: TextIO) -> Iterator[Writer]:
 
 @contextmanager
 def _csv(stream: TextIO) -> Iterator[Writer]:
+    import csv
+
     rows = csv.writer(stream, lineterminator="\n")
     rows.writerow(COLUMNS)
 
@@ -77,6 +77,8 @@ def _json(stream: TextIO) -> Iterator[Writer]:
 
 
 def _json_object(filename: str, predictions: Sequence[Prediction]) -> str:
+    import json
+
     rows = [{"index": p.index, "label": p.label, "prob": _rounded(p.prob)} for p in predictions]
     return json.dumps({"filename": filename, "predictions": rows})
 

@@ -21,6 +21,9 @@ Picture: TypeAlias = (
 # Decoders that Pillow brings itself; others would start programs (EPS: Ghostscript) or are seldom exercised.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 
+_MAGIC = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG"}
+_MAGIC_BYTES = 8
+
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -69,7 +72,9 @@ def load_rgb(picture: Picture) -> Image.Image:
     try:
         if isinstance(picture, (str, os.PathLike)):
             with open(picture, "rb") as file:
-                return _open(file, name)
+                if file.seekable():
+                    return _open(file, name, os.fspath(picture))
+                return _open(io.BytesIO(file.read()), name)
         # A stream may be a pipe, in which Pillow could not seek.
         return _open(io.BytesIO(picture.read()), name)
     except ImageError:
@@ -101,9 +106,13 @@ def _from_array(array: NDArray[np.uint8], name: str) -> Image.Image:
     return Image.fromarray(array)
 
 
-def _open(file: BinaryIO, name: str) -> Image.Image:
+def _open(file: BinaryIO, name: str, path: str | None = None) -> Image.Image:
+    """Decode what is in ``file``, which lies at ``path`` if it is one that Pillow can open by itself."""
+    formats = _formats(file.read(_MAGIC_BYTES))
+    file.seek(0)
     try:
-        image = Image.open(file, formats=FORMATS)
+        # By a path's extension Pillow imports one decoder, else five or more.
+        image = Image.open(file if path is None else path, formats=formats)
     except UnidentifiedImageError as error:
         raise ImageError(name, _why_unidentified(file)) from error
     except Image.DecompressionBombError as error:
@@ -112,6 +121,14 @@ def _open(file: BinaryIO, name: str) -> Image.Image:
         raise ImageError(name, f"cannot be decoded: {error}") from error
     with image:
         return _decode(image, name)
+
+
+def _formats(start: bytes) -> tuple[str, ...]:
+    """The formats that a file which starts so may have."""
+    for magic, name in _MAGIC.items():
+        if start.startswith(magic):
+            return (name,)
+    return FORMATS
 
 
 def _why_unidentified(file: BinaryIO) -> str:

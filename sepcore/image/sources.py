@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
@@ -54,7 +53,11 @@ def _expand(argument: str) -> list[str]:
         if not found:
             raise OptionError(f"{argument}: expected pictures ({', '.join(EXTENSIONS)}) in this folder, found none")
         return found
-    if os.path.lexists(argument) or not glob.has_magic(argument):
+    if os.path.lexists(argument):
+        return [argument]
+    import glob
+
+    if not glob.has_magic(argument):
         return [argument]
     found = sorted(path for path in glob.glob(argument, recursive=True) if os.path.isfile(path))
     if not found:
