@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sepcore.errors import OptionError
@@ -18,6 +16,8 @@ from sepcore.runtime.session import OpenGraph, Session, chosen_isa
 from sepcore.runtime.threads import num_threads as thread_count
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sepcore.choices import Described
     from sepcore.formats.sep_manifest import PackedWeights
     from sepcore.image.preprocess import Preprocess
@@ -147,7 +147,7 @@ def load(
     DownloadError : a named model cannot be fetched.
     ThreadingError : Numba has no threading layer to share calls with.
     """
-    options = SessionOptions(num_threads, precision, Path(cache_dir) if cache_dir is not None else None, threading)
+    options = SessionOptions(num_threads, precision, _folder(cache_dir), threading)
 
     @cache
     def network() -> Network:
@@ -159,14 +159,15 @@ def load(
     @cache
     def description() -> Described:
         from sepcore.choices import as_asked
-        from sepcore.formats.sep_manifest import read_description
+        from sepcore.formats.description import from_fields
 
-        return as_asked(read_description(model), labels, preprocess, input_size)
+        assert started is not None
+        return as_asked(from_fields(started.about), labels, preprocess, input_size)
 
     def graph() -> tuple[Graph, Mapping[str, PackedWeights]]:
         return network().graph, network().packed
 
-    started = None if arch is not None or overrides else _started(model, options, graph)
+    started = None if arch is not None or overrides else _started(model, options, network)
     if started is None:
         network()
         return Model(network, graph, options)
@@ -175,22 +176,25 @@ def load(
     return Model(description, graph, options, started)
 
 
-def _started(model: str | os.PathLike[str], options: SessionOptions, graph: OpenGraph) -> Started | None:
-    """What runs a .sep file with packed weights at once; planned and kept now, where no process did before."""
+def _started(model: str | os.PathLike[str], options: SessionOptions, network: Callable[[], Network]) -> Started | None:
+    """What runs a .sep file at once; planned and kept now, where no process did before."""
     if options.threading != "pool" or not os.path.isfile(model):
         return None
     from sepcore.runtime import startup
 
     isa, threads = chosen_isa().name, thread_count(options.num_threads)
     found = startup.find(model, isa, threads, options.cache_dir)
-    if found is None:
-        opened, packed = graph()
-        if isa in packed:
-            from sepcore.runtime.keeping import keep
+    if found is not None or (file := startup.identity(model)) is None:
+        return found
+    graph, packed = network().graph, network().packed.get(isa)
 
-            keep(model, opened, packed[isa], isa, threads, options.cache_dir)
-            found = startup.find(model, isa, threads, options.cache_dir)
-    return found
+    from sepcore.formats.sep_manifest import read_description
+    from sepcore.opening import picture_shapes
+    from sepcore.runtime.keeping import keep
+
+    about = read_description(model)
+    shapes = picture_shapes(graph, about.preprocess.input_size)
+    return keep(model, file, graph, packed, shapes, about.to_fields(), isa, threads, options.cache_dir)
 
 
 def convert(
@@ -226,12 +230,15 @@ def convert(
     OSError : ``out`` cannot be written.
     Also what :func:`load` raises for a file that cannot be read.
     """
+    from dataclasses import replace
+    from pathlib import Path
+
     target = Path(out)
     if not target.parent.is_dir():
         raise OptionError(f"{target}: expected a folder {target.parent}, found none")
     if not overwrite and os.path.lexists(target):
         raise OptionError(f"{target}: expected a name that is free, found a file; --force (overwrite=True) replaces it")
-    folder = Path(cache_dir) if cache_dir is not None else None
+    folder = _folder(cache_dir)
     from sepcore import __version__, opening
     from sepcore.formats.sep import write_sep
     from sepcore.formats.sep_manifest import SepNetwork
@@ -256,6 +263,15 @@ def convert(
         ),
     )
     return network
+
+
+def _folder(path: str | os.PathLike[str] | None) -> Path | None:
+    """A folder that was named; not before one is does a start import pathlib."""
+    if path is None:
+        return None
+    from pathlib import Path
+
+    return Path(path)
 
 
 def _at_level(level: str) -> str:

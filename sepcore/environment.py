@@ -6,23 +6,17 @@ The one exception is SEPCORE_CPU_ISA, which ``sepcore.kernels.isa`` reads: the k
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from sepcore.errors import OptionError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def _variable(name: str) -> str | None:
     return os.environ.get(name) or None
 
 
-def _folder(name: str) -> Path | None:
-    from pathlib import Path
-
+def _folder(name: str) -> str | None:
     text = _variable(name)
-    return Path(text).expanduser() if text else None
+    return os.path.expanduser(text) if text else None
 
 
 def env_num_threads() -> int | None:
@@ -35,12 +29,12 @@ def env_num_threads() -> int | None:
     return int(text)
 
 
-def env_cache_dir() -> Path | None:
+def env_cache_dir() -> str | None:
     """SEPCORE_CACHE_DIR: where compiled kernels and fetched weights are kept."""
     return _folder("SEPCORE_CACHE_DIR")
 
 
-def env_prebuilt_cache_dir() -> Path | None:
+def env_prebuilt_cache_dir() -> str | None:
     """SEPCORE_PREBUILT_CACHE_DIR: a read-only folder of compiled kernels that is searched first."""
     return _folder("SEPCORE_PREBUILT_CACHE_DIR")
 

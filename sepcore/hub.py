@@ -132,19 +132,19 @@ def fetch(name: str, cache_dir: str | os.PathLike[str] | None = None, progress: 
         return Path(__file__).parent / "data" / model.file
     candidates = cache_candidates(cache_dir)
     for candidate in candidates:
-        path = candidate / "weights" / model.file
+        path = Path(candidate, "weights", model.file)
         if _is_intact(path, model.checksum):
             return path
     folder = first_writable(candidates, f"{model.file} (the weights of {name})")
     if folder is None:
-        tried = ", ".join(str(candidate) for candidate in candidates) or "none"
+        tried = ", ".join(candidates) or "none"
         raise DownloadError(
             f"{name}: expected a cache folder that can be written, found none (tried {tried}); set SEPCORE_CACHE_DIR"
         )
     # The modules of the network are slow to import, and seldom needed.
     from sepcore.download import download
 
-    path = folder / "weights" / model.file
+    path = Path(folder, "weights", model.file)
     download(name, weights_url(model), path, model.checksum, progress)
     return path
 

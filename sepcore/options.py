@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sepcore.errors import OptionError
@@ -14,9 +13,10 @@ PRECISIONS = ("fp32",)
 THREADINGS = ("pool", "prange")
 
 
-@dataclass(frozen=True)
 class SessionOptions:
-    """What a user may choose when a model is opened.
+    """What a user may choose when a model is opened; never changed afterwards.
+
+    No dataclass: importing what makes one would be a twentieth of a start.
 
     Attributes
     ----------
@@ -26,12 +26,14 @@ class SessionOptions:
     threading : who shares a call: "pool", threads of our own, or "prange", those of Numba's threading layer.
     """
 
-    num_threads: int | None = None
-    precision: str = "fp32"
-    cache_dir: Path | None = field(default=None)
-    threading: str = "pool"
-
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        num_threads: int | None = None,
+        precision: str = "fp32",
+        cache_dir: Path | None = None,
+        threading: str = "pool",
+    ) -> None:
+        self.num_threads, self.precision, self.cache_dir, self.threading = num_threads, precision, cache_dir, threading
         if self.precision not in PRECISIONS:
             raise OptionError(f"precision: expected one of {', '.join(PRECISIONS)}, found {self.precision!r}")
         if self.threading not in THREADINGS:

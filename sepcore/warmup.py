@@ -114,7 +114,7 @@ def _warmed(
     for module, group in groups.items():
         keep_objects(group, isa.name, cache, cache_dir=cache_dir, progress=count, registry=module)
     assert cache.folder is not None
-    return Warmed(level, cache.folder, len(rows) + len(native), compiled)
+    return Warmed(level, Path(cache.folder), len(rows) + len(native), compiled)
 
 
 def kernels_of(network: Network, isa: str, tuned: Mapping[str, str] = NOTHING_TUNED) -> list[str]:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 # A package may import those of earlier rows and its own.
 _ORDER = (
-    {"errors", "options", "environment"},
+    {"errors", "options", "environment", "digest"},
     {"cache", "progress", "download"},
     {"kernels"},
     {"ir"},

@@ -268,16 +268,16 @@ def no_choice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 def test_the_users_cache_folder(no_choice: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     own = tmp_path / "temporary" / f"sepcore-{os.getuid()}"
-    assert cache.cache_candidates() == [no_choice / ".cache" / "sepcore", own]
+    assert cache.cache_candidates() == [str(no_choice / ".cache" / "sepcore"), str(own)]
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert cache.cache_candidates()[0] == no_choice / ".cache" / "sepcore"
+    assert cache.cache_candidates()[0] == str(no_choice / ".cache" / "sepcore")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert cache.cache_candidates()[0] == tmp_path / "xdg" / "sepcore"
+    assert cache.cache_candidates()[0] == str(tmp_path / "xdg" / "sepcore")
     monkeypatch.setattr(cache.sys, "platform", "darwin")
-    assert cache.cache_candidates()[0] == no_choice / "Library" / "Caches" / "sepcore"
+    assert cache.cache_candidates()[0] == str(no_choice / "Library" / "Caches" / "sepcore")
     monkeypatch.setenv("SEPCORE_CACHE_DIR", str(tmp_path / "chosen"))
-    assert cache.cache_candidates() == [tmp_path / "chosen"]
-    assert cache.cache_candidates(tmp_path / "argument") == [tmp_path / "argument"]
+    assert cache.cache_candidates() == [str(tmp_path / "chosen")]
+    assert cache.cache_candidates(tmp_path / "argument") == [str(tmp_path / "argument")]
 
 
 def test_without_a_home_weights_go_to_temporary_files_with_a_warning(

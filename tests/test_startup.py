@@ -1,5 +1,5 @@
-"""Packed .sep files: mapped and not made, the same bits, refused where damaged, and never run as they were when the
-package or the file has changed."""
+""".sep files, with packed weights or with those that are kept in the cache: mapped and not made, the same bits, refused
+where damaged, and never run as they were when the package or the file has changed."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ import numpy as np
 import pytest
 
 import sepcore
-from sepcore import api
+from sepcore import api, opening
 from sepcore.cache import cache_candidates
 from sepcore.cli import main
+from sepcore.compile.cache import KERNEL, ObjectCache
 from sepcore.errors import FormatError, OptionError
 from sepcore.formats.sep import read_sep, write_sep
 from sepcore.formats.sums import CHUNK_BYTES, chunked, sums
@@ -43,6 +44,13 @@ def packed(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture(params=[("native",), ()], ids=["packed", "plain"])
+def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    path = tmp_path / "digits.sep"
+    api.convert("digits", path, pack=request.param, labels=LABELS)
+    return path
+
+
 LEVELS = {"avx512": "x86-64-v4", "avx2": "x86-64-v3", "portable": "x86-64", "neon": "aarch64"}
 USABLE = [isa.name for isa in isas.available()]
 
@@ -54,7 +62,7 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name in USABLE:
             patch.setenv("SEPCORE_CPU_ISA", name)
             sepcore.load("digits", num_threads=2)(X)
-    return cache_candidates()[0]
+    return Path(cache_candidates()[0])
 
 
 @pytest.fixture
@@ -75,20 +83,20 @@ def no_planner(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 
 def test_the_second_start_plans_nothing_and_gives_the_same_bits(
-    packed: Path, cold: str, no_planner: Callable[[], None]
+    file: Path, cold: str, no_planner: Callable[[], None]
 ) -> None:
     expected = sepcore.load("digits", num_threads=2, cache_dir=cold)(X)
-    first = sepcore.load(packed, num_threads=2, cache_dir=cold)
+    first = sepcore.load(file, num_threads=2, cache_dir=cold)
     np.testing.assert_array_equal(first(X), expected)
     no_planner()
-    second = sepcore.load(packed, num_threads=2, cache_dir=cold)
+    second = sepcore.load(file, num_threads=2, cache_dir=cold)
     np.testing.assert_array_equal(second(X), expected)
     assert (second.num_threads, second.isa) == (2, chosen_isa().name)
 
 
-def test_what_was_not_kept_is_planned_when_it_is_asked_for(packed: Path, cold: str) -> None:
-    sepcore.load(packed, num_threads=2, cache_dir=cold)
-    plain, quick = (sepcore.load(name, num_threads=2, cache_dir=cold) for name in ("digits", packed))
+def test_what_was_not_kept_is_planned_when_it_is_asked_for(file: Path, cold: str) -> None:
+    sepcore.load(file, num_threads=2, cache_dir=cold)
+    plain, quick = (sepcore.load(name, num_threads=2, cache_dir=cold) for name in ("digits", file))
     for shape in ((3, 3, 32, 32), (1, 3, 40, 36), (0, 3, 32, 32)):
         x = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
         np.testing.assert_array_equal(quick(x), plain(x))
@@ -101,15 +109,15 @@ def test_what_was_not_kept_is_planned_when_it_is_asked_for(packed: Path, cold: s
         quick(X, X)
 
 
-def test_options_are_obeyed_on_a_quick_start(packed: Path, cold: str) -> None:
-    sepcore.load(packed, cache_dir=cold)
+def test_options_are_obeyed_on_a_quick_start(file: Path, cold: str) -> None:
+    sepcore.load(file, cache_dir=cold)
     names = [f"number {i}" for i in range(10)]
-    net = sepcore.load(packed, cache_dir=cold, labels=names, input_size=64)
+    net = sepcore.load(file, cache_dir=cold, labels=names, input_size=64)
     assert net.labels == names and net.preprocess.input_size == (64, 64)
     with pytest.raises(OptionError, match="10"):
-        sepcore.load(packed, cache_dir=cold, labels=["one"])
+        sepcore.load(file, cache_dir=cold, labels=["one"])
     with pytest.raises(OptionError, match="arch says what"):
-        sepcore.load(packed, cache_dir=cold, arch="mobilenet_v2")
+        sepcore.load(file, cache_dir=cold, arch="mobilenet_v2")
 
 
 def fresh(code: str, cache: str) -> str:
@@ -133,8 +141,8 @@ print([m for m in ("sepcore.passes", "sepcore.models", "sepcore.plan.planner", "
 """
 
 
-def test_a_quick_start_imports_no_compiler_planner_or_reader(packed: Path, cold: str) -> None:
-    code = _MODULES.format(path=str(packed))
+def test_a_quick_start_imports_no_compiler_planner_or_reader(file: Path, cold: str) -> None:
+    code = _MODULES.format(path=str(file))
     fresh(code, cold)
     assert fresh(code, cold).splitlines() == ["[]", "[]"]
 
@@ -150,38 +158,135 @@ def damaged(path: Path, count: int, seed: int) -> Any:
         yield content[:at] + bytes([content[at] ^ 1 << rng.randrange(8)]) + content[at + 1 :]
 
 
-def test_every_damage_is_refused_on_a_quick_start_too(packed: Path, cold: str, tmp_path: Path) -> None:
-    sepcore.load(packed, cache_dir=cold)(X)
+def test_every_damage_is_refused_on_a_quick_start_too(file: Path, cold: str, tmp_path: Path) -> None:
+    sepcore.load(file, cache_dir=cold)(X)
     victim = tmp_path / "victim.sep"
-    for content in damaged(packed, 1000, 0):
+    for content in damaged(file, 1000, 0):
         victim.write_bytes(content)
         with pytest.raises(FormatError) as caught:
             sepcore.load(victim, cache_dir=cold)
         assert caught.value.path == str(victim)
-    victim.write_bytes(packed.read_bytes())
+    victim.write_bytes(file.read_bytes())
     sepcore.load(victim, cache_dir=cold)(X)
 
 
-def test_a_damaged_entry_is_made_again(packed: Path, cold: str) -> None:
-    expected = sepcore.load(packed, cache_dir=cold)(X)
+def test_a_damaged_entry_is_made_again(file: Path, cold: str) -> None:
+    expected = sepcore.load(file, cache_dir=cold)(X)
     made = list(Path(cold, "kernels").glob("*.kernel"))
     assert made
     for path in made:
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 1
         path.write_bytes(content)
-    np.testing.assert_array_equal(sepcore.load(packed, cache_dir=cold)(X), expected)
+    np.testing.assert_array_equal(sepcore.load(file, cache_dir=cold)(X), expected)
 
 
-def test_another_file_threads_or_sources_have_another_key(packed: Path, cold: str, tmp_path: Path) -> None:
+def kept_weights(cache: str) -> Path:
+    (path,) = Path(cache, "kernels").glob("*.weights")
+    return path
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Path:
+    path = tmp_path / "plain.sep"
+    api.convert("digits", path, labels=LABELS)
+    return path
+
+
+def test_damaged_or_lost_weights_are_made_again(plain: Path, cold: str, capsys: pytest.CaptureFixture[str]) -> None:
+    expected = sepcore.load(plain, num_threads=2, cache_dir=cold)(X)
+    path, isa = kept_weights(cold), chosen_isa().name
+    whole = path.read_bytes()
+    rng = random.Random(0)
+    for hurt in (*(rng.randrange(len(whole)) for _ in range(20)), None):
+        if hurt is None:
+            path.unlink()
+        else:
+            path.write_bytes(whole[:hurt] + bytes([whole[hurt] ^ 1 << rng.randrange(8)]) + whole[hurt + 1 :])
+            assert ObjectCache(Path(cold, "kernels")).damaged() == [path.name]
+        assert startup.find(plain, isa, 2, Path(cold)) is None
+        np.testing.assert_array_equal(sepcore.load(plain, num_threads=2, cache_dir=cold)(X), expected)
+        assert path.read_bytes() == whole
+        assert startup.find(plain, isa, 2, Path(cold)) is not None
+    path.write_bytes(whole[: len(whole) // 2])
+    np.testing.assert_array_equal(sepcore.load(plain, num_threads=2, cache_dir=cold)(X), expected)
+
+
+def test_weights_that_others_can_write_are_not_used(plain: Path, cold: str) -> None:
+    expected = sepcore.load(plain, num_threads=2, cache_dir=cold)(X)
+    kept_weights(cold).chmod(0o666)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert startup.find(plain, chosen_isa().name, 2, Path(cold)) is None
+        np.testing.assert_array_equal(sepcore.load(plain, num_threads=2, cache_dir=cold)(X), expected)
+
+
+def test_weights_are_kept_once_for_any_number_of_threads(plain: Path, cold: str) -> None:
+    for threads in (1, 2, 3):
+        sepcore.load(plain, num_threads=threads, cache_dir=cold)
+    assert kept_weights(cold).stat().st_size > 0
+
+
+def test_weights_go_before_kernels_where_too_much_is_kept(plain: Path, cold: str) -> None:
+    sepcore.load(plain, num_threads=2, cache_dir=cold)
+    cache = ObjectCache(Path(cold, "kernels"))
+    kernels = [entry for entry in cache.entries() if entry.kind == KERNEL]
+    for entry in kernels:
+        os.utime(Path(cold, "kernels", entry.key + entry.kind), (0, 0))
+    cache.trim(sum(entry.size for entry in kernels))
+    assert cache.entries() != [] and {entry.kind for entry in cache.entries()} == {KERNEL}
+    assert len(cache.entries()) == len(kernels)
+
+
+def test_a_file_that_takes_anothers_place_while_it_is_opened_is_not_taken_for_it(
+    plain: Path, cold: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = read_sep(plain)
+    hurt = {name: array * 2 if array.dtype == np.float32 else array for name, array in network.graph.constants.items()}
+    for array in hurt.values():
+        array.flags.writeable = False
+    other = tmp_path / "other.sep"
+    write_sep(other, type(network)(**{**vars(network), "graph": network.graph.with_(constants=hurt)}))
+    expected = sepcore.load(other, num_threads=2)(X)
+    opened = opening.opened_network
+
+    def opened_and_replaced(model: Any, *arguments: Any) -> Any:
+        found = opened(model, *arguments)
+        os.replace(shutil.copy(other, tmp_path / "new.sep"), model)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(opening, "opened_network", opened_and_replaced)
+        sepcore.load(plain, num_threads=2, cache_dir=cold)
+    np.testing.assert_array_equal(sepcore.load(plain, num_threads=2, cache_dir=cold)(X), expected)
+
+
+def test_where_nothing_can_be_kept_it_is_planned_once(
+    file: Path, kernels: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SEPCORE_PREBUILT_CACHE_DIR", str(kernels))
+    (tmp_path / "no_folder").write_bytes(b"")
+    planned = []
+    program = planning.Planner.program
+    monkeypatch.setattr(
+        planning.Planner, "program", lambda self, shapes: planned.append(shapes) or program(self, shapes)
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        y = sepcore.load(file, num_threads=2, cache_dir=tmp_path / "no_folder" / "cache")(X)
+    assert planned == [((1, 3, 32, 32),)]
+    np.testing.assert_array_equal(y, sepcore.load("digits", num_threads=2)(X))
+
+
+def test_another_file_threads_or_sources_have_another_key(file: Path, cold: str, tmp_path: Path) -> None:
     isa = chosen_isa().name
-    sepcore.load(packed, num_threads=2, cache_dir=cold)
-    assert startup.find(packed, isa, 2, Path(cold)) is not None
-    assert startup.find(packed, isa, 3, Path(cold)) is None
+    sepcore.load(file, num_threads=2, cache_dir=cold)
+    assert startup.find(file, isa, 2, Path(cold)) is not None
+    assert startup.find(file, isa, 3, Path(cold)) is None
     other = tmp_path / "other.sep"
     api.convert("digits", other, pack=["native"], labels=[f"number {i}" for i in range(10)])
     assert startup.find(other, isa, 2, Path(cold)) is None
-    assert startup.find(shutil.copy(packed, tmp_path / "copy.sep"), isa, 2, Path(cold)) is not None
+    assert startup.find(shutil.copy(file, tmp_path / "copy.sep"), isa, 2, Path(cold)) is not None
 
 
 @pytest.mark.parametrize("changed", ["kernels/step.py", "plan/planner.py", "ir/infer.py", "runtime/linking.py"])
@@ -313,8 +418,12 @@ def test_a_file_by_hand_without_the_right_weights_still_opens(tmp_path: Path, co
         sepcore.load(path, cache_dir=cold)
 
 
-def test_a_quick_start_imports_little(packed: Path, cold: str) -> None:
-    """Each of these takes more of a start than running the network."""
-    code = _MODULES.format(path=str(packed)) + "print([m for m in ('tempfile', 'numpy.typing') if m in sys.modules])"
+def test_a_quick_start_imports_little(file: Path, cold: str) -> None:
+    """Each of these takes a good part of what a start takes beside NumPy and the network."""
+    heavy = ("tempfile", "numpy.typing", "pathlib", "urllib.parse", "dataclasses", "hashlib", "_hashlib", "subprocess")
+    code = (
+        f"import sys, numpy; numpys = set(sys.modules)\n{_MODULES.format(path=str(file))}"
+        f"print([m for m in {heavy} if m in sys.modules and m not in numpys])"
+    )
     fresh(code, cold)
     assert fresh(code, cold).splitlines()[2] == "[]"

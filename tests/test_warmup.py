@@ -215,7 +215,7 @@ def test_cache_verify_names_what_is_damaged(kept: ObjectCache, capsys: pytest.Ca
     assert main(["cache", "verify"]) == 0
     assert "2 whole, 0 unusable" in capsys.readouterr().out
     assert kept.folder is not None
-    path = kept.folder / f"{'a' * 64}.kernel"
+    path = Path(kept.folder) / f"{'a' * 64}.kernel"
     path.write_bytes(path.read_bytes()[:-1])
     assert main(["cache", "verify"]) == 1
     said = capsys.readouterr().out
@@ -224,5 +224,5 @@ def test_cache_verify_names_what_is_damaged(kept: ObjectCache, capsys: pytest.Ca
 
 def test_cache_clear_deletes_the_caches_kernels_alone(kept: ObjectCache, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cache", "clear"]) == 0
-    assert capsys.readouterr().out == "2 kernels deleted\n"
+    assert capsys.readouterr().out == "2 files deleted\n"
     assert kept.entries() == [] and kept.get("c" * 64) == b"more code"

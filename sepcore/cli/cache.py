@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import click
 
@@ -25,30 +24,33 @@ def cache() -> None:
 @cache.command()
 def info() -> None:
     """Say which folders are used, and how much is in them."""
-    from sepcore.compile.cache import LIMIT_BYTES, ObjectCache
+    from sepcore.compile.cache import KERNEL, LIMIT_BYTES, WEIGHTS, ObjectCache
 
     for title, folder in _folders():
         if folder is None:
             click.echo(f"{title}: none")
             continue
         entries = ObjectCache(folder).entries()
-        size = sum(entry.size for entry in entries)
         click.echo(printable(f"{title}: {folder}"))
-        click.echo(f"  {len(entries)} kernels, {size / 1e6:.1f} MB")
+        for kind, what in ((KERNEL, "kernels"), (WEIGHTS, "packed weights")):
+            sizes = [entry.size for entry in entries if entry.kind == kind]
+            if sizes or kind == KERNEL:
+                click.echo(f"  {len(sizes)} {what}, {sum(sizes) / 1e6:.1f} MB")
         if entries:
             idle = int((time.time() - min(entry.used for entry in entries)) / _DAY_SECONDS)
             click.echo(f"  the one not used for the longest: {idle} days")
     click.echo(
-        f"at most {LIMIT_BYTES / 1e6:.0f} MB are kept in the cache: what was not used for the longest goes first"
+        f"at most {LIMIT_BYTES / 1e6:.0f} MB are kept in the cache: "
+        "packed weights go first, and of them what was not used for the longest"
     )
 
 
 @cache.command()
 def clear() -> None:
-    """Delete the compiled kernels of the cache; fetched weights and the prebuilt folder stay."""
+    """Delete the compiled kernels and packed weights of the cache; fetched weights and the prebuilt folder stay."""
     from sepcore.compile import open_cache
 
-    click.echo(f"{open_cache().clear()} kernels deleted")
+    click.echo(f"{open_cache().clear()} files deleted")
 
 
 @cache.command(epilog="Exit codes: 0 all whole, 1 some would not be used.")
@@ -69,12 +71,12 @@ def verify() -> None:
                 printable(f"{title}: {folder}: {len(store.entries()) - len(found)} whole, {len(found)} unusable")
             )
             for key in found:
-                click.echo(f"  {key}.kernel")
+                click.echo(f"  {key}")
     if damaged:
         click.get_current_context().exit(EXIT_RESULTS)
 
 
-def _folders() -> Iterator[tuple[str, Path | None]]:
+def _folders() -> Iterator[tuple[str, str | None]]:
     from sepcore.compile import open_cache
 
     both = open_cache()

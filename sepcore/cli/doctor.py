@@ -42,4 +42,4 @@ def doctor(threads: int | None) -> None:
         click.echo(f"  {line}")
     click.echo("Cache folders, the first that can be used is")
     for folder in cache_candidates():
-        click.echo(f"  {printable(str(folder))}")
+        click.echo(f"  {printable(folder)}")

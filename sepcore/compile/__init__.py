@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sepcore.compile.cache import CacheEntry, ObjectCache, open_cache
 from sepcore.compile.keys import KernelRow, compiler_identity, object_key, remembered_source_digest
 from sepcore.kernels import isa as isas
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = [
     "CacheEntry",

@@ -1,4 +1,4 @@
-"""Keeps kernel objects on disk under their keys; it must not know how they are made or run.
+"""Keeps kernel objects, and weights packed for kernels, on disk; it must not know how they are made or run.
 
 Many processes may use one folder at once: a file appears whole, by renaming, and is checked before it is used. Only
 files of this user or of root are read, and only where nobody else can write: what they hold will be executed.
@@ -9,26 +9,33 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
+import mmap
 import os
 import stat
 import struct
 import time
 import warnings
-from collections.abc import Iterator
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from os.path import basename, dirname, join
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from sepcore.cache import cache_candidates
+from sepcore.digest import sha256
 from sepcore.environment import env_prebuilt_cache_dir
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    Folder: TypeAlias = "str | os.PathLike[str] | None"
 
 # Magic, format version, key, length and SHA-256 of the object that follows.
 _HEADER = struct.Struct("<8sI32sQ32s")
 _MAGIC, _VERSION = b"SEPKOBJ\0", 1
-_SUFFIX = ".kernel"
+KERNEL, WEIGHTS = ".kernel", ".weights"
 _LOCK = "lock"
 _MAX_OBJECT_BYTES = 1 << 24
 LIMIT_BYTES = 1 << 28
+MAX_WEIGHT_BYTES = LIMIT_BYTES // 4
 _DAY_SECONDS = 86400
 _STALE_SECONDS = 3600
 _LOCK_SECONDS = 120.0
@@ -36,13 +43,16 @@ _LOCK_POLL_SECONDS = 0.02
 
 _warned: set[str] = set()
 
+Content = TypeVar("Content")
+
 
 class CacheEntry(NamedTuple):
-    """A file of the cache; ``used`` is when it was last needed, in seconds since 1970, to a day."""
+    """A file of the cache, a KERNEL or WEIGHTS; ``used``: when it was last needed, in seconds since 1970, to a day."""
 
     key: str
     size: int
     used: float
+    kind: str
 
 
 class ObjectCache:
@@ -52,15 +62,25 @@ class ObjectCache:
     warning for the life of the process.
     """
 
-    def __init__(self, folder: Path | None, prebuilt: Path | None = None) -> None:
-        self.folder = folder
-        self.prebuilt = prebuilt
+    def __init__(self, folder: Folder, prebuilt: Folder = None) -> None:
+        self.folder = None if folder is None else os.fspath(folder)
+        self.prebuilt = None if prebuilt is None else os.fspath(prebuilt)
 
     def get(self, key: str) -> bytes | None:
         """The object called ``key``, or None where there is none that is whole and trustworthy."""
         for folder in (self.prebuilt, self.folder):
-            if folder is not None and (code := _read(folder / (key + _SUFFIX), key)) is not None:
+            if folder is not None and (code := _read(join(folder, key + KERNEL), key)) is not None:
                 return code
+        return None
+
+    def weights(self, name: str) -> mmap.mmap | None:
+        """The weights that were kept as ``name``, mapped, or None where there are none that may be trusted.
+
+        Whether they are whole is for the caller to see: ``name`` is their checksum, see ``sepcore.formats.sums``.
+        """
+        for folder in (self.prebuilt, self.folder):
+            if folder is not None and (content := _mapped(join(folder, name + WEIGHTS))) is not None:
+                return content
         return None
 
     def put(self, key: str, code: bytes) -> None:
@@ -80,20 +100,33 @@ class ObjectCache:
         ------
         OSError : the folder cannot be written, or others could write there.
         """
-        header = _HEADER.pack(_MAGIC, _VERSION, bytes.fromhex(key), len(code), hashlib.sha256(code).digest())
-        path = self._path(key)
-        temporary = path.with_name(f".{key[:16]}.{os.getpid()}.{os.urandom(4).hex()}")
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        _require_trusted(path.parent.stat(), path.parent)
+        header = _HEADER.pack(_MAGIC, _VERSION, bytes.fromhex(key), len(code), sha256(code).digest())
+        self._write(self._path(key, KERNEL), header, code)
+
+    def put_weights(self, name: str, content: memoryview) -> bool:
+        """Keep weights as ``name``, their checksum; whether that could be done: to do without them takes only time."""
+        if self.folder is None or len(content) > MAX_WEIGHT_BYTES:
+            return False
+        try:
+            self._write(self._path(name, WEIGHTS), content)
+        except OSError:
+            return False
+        return True
+
+    def _write(self, path: str, *parts: bytes | memoryview) -> None:
+        """A file of the folder, which appears whole."""
+        folder, name = os.path.split(path)
+        temporary = join(folder, f".{name[:16]}.{os.getpid()}.{os.urandom(4).hex()}")
+        os.makedirs(folder, mode=0o755, exist_ok=True)
+        _require_trusted(os.stat(folder), folder)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
         try:
             with open(descriptor, "wb") as file:
-                file.write(header)
-                file.write(code)
+                for part in parts:
+                    file.write(part)
             os.replace(temporary, path)
         except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
+            _unlink(temporary)
             raise
 
     @contextlib.contextmanager
@@ -119,95 +152,123 @@ class ObjectCache:
         if self.folder is None:
             return None
         try:
-            self.folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-            return os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+            os.makedirs(self.folder, mode=0o755, exist_ok=True)
+            return os.open(join(self.folder, _LOCK), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         except OSError:
             return None
 
     def trim(self, limit: int = LIMIT_BYTES) -> None:
-        """Drop the objects that were not needed for the longest time, down to ``limit`` bytes, and lost temporaries."""
+        """Drop what was not needed for the longest time, down to ``limit`` bytes, and lost temporaries.
+
+        Weights go before kernels, which take longer to make and are smaller.
+        """
         now = time.time()
         for path, status in self._files():
-            if path.name.startswith(".") and now - status.st_mtime > _STALE_SECONDS:
+            if basename(path).startswith(".") and now - status.st_mtime > _STALE_SECONDS:
                 _unlink(path)
-        entries = sorted(self.entries(), key=lambda entry: entry.used)
+        entries = sorted(self.entries(), key=lambda entry: (entry.kind == KERNEL, entry.used))
         total = sum(entry.size for entry in entries)
         for entry in entries:
             if total <= limit:
                 break
-            _unlink(self._path(entry.key))
+            _unlink(self._path(entry.key, entry.kind))
             total -= entry.size
 
     def entries(self) -> list[CacheEntry]:
         """What is in the user's folder."""
         return [
-            CacheEntry(path.name[: -len(_SUFFIX)], status.st_size, status.st_mtime)
-            for path, status in self._files()
-            if path.name.endswith(_SUFFIX) and not path.name.startswith(".")
+            CacheEntry(os.path.splitext(name)[0], status.st_size, status.st_mtime, kind)
+            for name, status in ((basename(path), status) for path, status in self._files())
+            for kind in (KERNEL, WEIGHTS)
+            if name.endswith(kind) and not name.startswith(".")
         ]
 
     def clear(self) -> int:
-        """Delete every object of the user's folder; how many there were."""
+        """Delete every file of the user's folder; how many there were."""
         entries = self.entries()
         for entry in entries:
-            _unlink(self._path(entry.key))
+            _unlink(self._path(entry.key, entry.kind))
         return len(entries)
 
     def damaged(self) -> list[str]:
-        """Keys in the user's folder whose objects would not be used."""
-        return [entry.key for entry in self.entries() if _read(self._path(entry.key), entry.key) is None]
+        """Names of the files in the user's folder that would not be used."""
+        return [entry.key + entry.kind for entry in self.entries() if not self._is_whole(entry)]
 
-    def _path(self, key: str) -> Path:
+    def _is_whole(self, entry: CacheEntry) -> bool:
+        path = self._path(entry.key, entry.kind)
+        if entry.kind == KERNEL:
+            return _read(path, entry.key) is not None
+        from sepcore.formats.sums import mapped_sums
+
+        content = _mapped(path)
+        return content is not None and mapped_sums(content) == entry.key
+
+    def _path(self, key: str, kind: str) -> str:
         assert self.folder is not None
-        return self.folder / (key + _SUFFIX)
+        return join(self.folder, key + kind)
 
-    def _files(self) -> list[tuple[Path, os.stat_result]]:
+    def _files(self) -> list[tuple[str, os.stat_result]]:
         found = []
         with contextlib.suppress(OSError):
             for entry in os.scandir(self.folder) if self.folder is not None else ():
                 with contextlib.suppress(FileNotFoundError):
                     if entry.is_file(follow_symlinks=False):
-                        found.append((Path(entry.path), entry.stat(follow_symlinks=False)))
+                        found.append((entry.path, entry.stat(follow_symlinks=False)))
         return found
 
 
-def open_cache(cache_dir: Path | None = None) -> ObjectCache:
+def open_cache(cache_dir: Folder = None) -> ObjectCache:
     """The cache in ``cache_dir``, SEPCORE_CACHE_DIR or the user's folder, behind SEPCORE_PREBUILT_CACHE_DIR."""
     base = next(iter(cache_candidates(cache_dir)), None)
     prebuilt = env_prebuilt_cache_dir()
-    return ObjectCache(base / "kernels" if base else None, prebuilt / "kernels" if prebuilt else None)
+    return ObjectCache(join(base, "kernels") if base else None, join(prebuilt, "kernels") if prebuilt else None)
 
 
-def _read(path: Path, key: str) -> bytes | None:
+def _read(path: str, key: str) -> bytes | None:
     """The object in ``path``, or None where the file is missing, not trusted, damaged or another's."""
+    content = _trusted(path, _HEADER.size + _MAX_OBJECT_BYTES, _content)
+    return None if content is None else _unwrapped(content, key)
+
+
+def _mapped(path: str) -> mmap.mmap | None:
+    """The weights in ``path``, or None where the file is missing or not trusted."""
+    return _trusted(path, MAX_WEIGHT_BYTES, _mapping)
+
+
+def _trusted(path: str, most: int, take: Callable[[int, int], Content]) -> Content | None:
+    """What ``take`` gives for a file's descriptor and size; None where it is not there, not trusted, or too large."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
     try:
-        content = _trusted_content(descriptor, path)
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or not 0 < status.st_size <= most:
+            return None
+        _require_trusted(status, path)
+        _require_trusted(os.stat(dirname(path)), dirname(path))
+        if time.time() - status.st_mtime > _DAY_SECONDS:
+            with contextlib.suppress(OSError):
+                os.utime(descriptor)  # needed again: not to be trimmed soon
+        return take(descriptor, status.st_size)
     except PermissionError as error:
-        _warn_once(str(path.parent), f"compiled kernels are not read from the cache: {error.strerror}")
+        _warn_once(dirname(path), f"compiled kernels are not read from the cache: {error.strerror}")
         return None
     except OSError:
         return None
     finally:
         os.close(descriptor)
-    return _unwrapped(content, key)
 
 
-def _trusted_content(descriptor: int, path: Path) -> bytes:
-    """What an open file holds; empty where it is no regular file or larger than any object."""
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode) or status.st_size > _HEADER.size + _MAX_OBJECT_BYTES:
-        return b""
-    _require_trusted(status, path)
-    _require_trusted(path.parent.stat(), path.parent)
-    if time.time() - status.st_mtime > _DAY_SECONDS:
-        with contextlib.suppress(OSError):
-            os.utime(descriptor)  # needed again: not to be trimmed soon
+def _content(descriptor: int, size: int) -> bytes:
     with open(descriptor, "rb", closefd=False) as file:
-        return file.read(status.st_size)
+        return file.read(size)
+
+
+def _mapping(descriptor: int, size: int) -> mmap.mmap:
+    # All pages at once: each will be read for the checksum.
+    flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
+    return mmap.mmap(descriptor, size, flags=flags, prot=mmap.PROT_READ)
 
 
 def _unwrapped(content: bytes, key: str) -> bytes | None:
@@ -218,10 +279,10 @@ def _unwrapped(content: bytes, key: str) -> bytes | None:
     code = content[_HEADER.size :]
     if (magic, version, name.hex(), length) != (_MAGIC, _VERSION, key, len(code)):
         return None
-    return code if hashlib.sha256(code).digest() == digest else None
+    return code if sha256(code).digest() == digest else None
 
 
-def _require_trusted(status: os.stat_result, path: Path) -> None:
+def _require_trusted(status: os.stat_result, path: str) -> None:
     """PermissionError unless this user or root owns the file and nobody else may write it."""
     if status.st_uid not in (os.geteuid(), 0):
         reason = f"{path}: expected user {os.geteuid()} or root as the owner, found user {status.st_uid}"
@@ -245,9 +306,9 @@ def _lock(descriptor: int) -> None:
     return None
 
 
-def _unlink(path: Path) -> None:
+def _unlink(path: str) -> None:
     with contextlib.suppress(OSError):
-        path.unlink()
+        os.unlink(path)
 
 
 def _warn_once(subject: str, message: str) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 from functools import cache
 from importlib.util import find_spec
-from pathlib import Path
+from os.path import dirname, join, relpath
 from typing import Any, Protocol
 
+from sepcore.digest import sha256
 from sepcore.kernels.isa import Isa
 
 _LAYOUT_VERSION = 1  # of what a key covers
@@ -65,21 +65,26 @@ def source_digest(registry: str) -> str:
     ----------
     registry : name of the module that lists the rows.
     """
-    files = {name: Path(__file__).with_name(name) for name in _BUILDING_FILES}
+    files = {name: join(dirname(__file__), name) for name in _BUILDING_FILES}
     spec = find_spec("sepcore.kernels")
     assert spec is not None and spec.origin is not None
-    folder = os.path.dirname(spec.origin)
+    folder = dirname(spec.origin)
     for parent, _, names in os.walk(folder):
         for name in names:
             if name.endswith(".py"):
-                path = Path(parent, name)
-                files[f"kernels/{path.relative_to(folder).as_posix()}"] = path
+                path = join(parent, name)
+                files[f"kernels/{relpath(path, folder)}"] = path
     if not registry.startswith("sepcore.kernels."):
         other = find_spec(registry)
         if other is None or other.origin is None:
             raise ModuleNotFoundError(f"kernel registry: expected a module, found none called {registry!r}")
-        files["registry"] = Path(other.origin)
-    return _digest(part for name in sorted(files) for part in (name.encode(), files[name].read_bytes()))
+        files["registry"] = other.origin
+    return _digest(part for name in sorted(files) for part in (name.encode(), _content(files[name])))
+
+
+def _content(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
 
 
 @cache
@@ -93,9 +98,9 @@ def _release(package: str) -> str:
     if spec is None or spec.origin is None:
         return "absent"
     # Both packages say their release in this file; importlib.metadata takes 25 ms to import.
-    path = Path(spec.origin).with_name("_version.py")
-    if path.is_file():
-        return _digest([path.read_bytes()])
+    path = join(dirname(spec.origin), "_version.py")
+    if os.path.isfile(path):
+        return _digest([_content(path)])
     from importlib.metadata import version
 
     return version(package)
@@ -103,7 +108,7 @@ def _release(package: str) -> str:
 
 def _digest(parts: Any) -> str:
     """SHA-256 of byte strings, each after its length, so that no two lists run into the same bytes."""
-    total = hashlib.sha256()
+    total = sha256()
     for part in parts:
         total.update(len(part).to_bytes(8, "little"))
         total.update(part)

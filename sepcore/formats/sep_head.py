@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import struct
 
+from sepcore.digest import sha256
 from sepcore.formats.source import Source
 
 MAGIC = b"SEPCORE\0"
@@ -20,7 +20,7 @@ MANIFEST_AT = _HEAD.size + _DIGEST_BYTES
 def signed(manifest: bytes, size: int) -> bytes:
     """Head and manifest of a file of ``size`` bytes."""
     head = _HEAD.pack(MAGIC, VERSION, len(manifest), size)
-    return head + hashlib.sha256(head + manifest).digest() + manifest
+    return head + sha256(head + manifest).digest() + manifest
 
 
 def is_sep(source: Source) -> bool:
@@ -50,6 +50,6 @@ def read_manifest(source: Source) -> tuple[bytes, bytes]:
         raise source.error("byte 16", f"a file of {size} bytes", f"{source.size} bytes (cut off, or appended to)")
     digest = source.read(_HEAD.size, _DIGEST_BYTES)
     manifest = source.read(MANIFEST_AT, length)
-    if hashlib.sha256(head + manifest).digest() != digest:
+    if sha256(head + manifest).digest() != digest:
         raise source.error("manifest", "content with the SHA-256 written at byte 24", "other content (damaged)")
     return manifest, digest

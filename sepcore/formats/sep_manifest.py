@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepcore.errors import FormatError, GraphError, OptionError
+from sepcore.formats.description import Description
 from sepcore.formats.pickle_vm import shown
 from sepcore.formats.sep_head import read_manifest
 from sepcore.formats.source import Source
@@ -56,18 +57,6 @@ class PackedWeights(NamedTuple):
     content: NDArray[np.uint8]
     blocks: Mapping[str, tuple[int, int]]
     start: int = 0
-
-
-@dataclass(frozen=True)
-class Description:
-    """What is known of a network beside its graph; the fields are those of :class:`SepNetwork`."""
-
-    preprocess: Preprocess
-    family: str
-    arch: str
-    num_classes: int
-    labels: Sequence[str] | None
-    writer: str
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,16 @@ Not against an enemy: who can choose the bytes can keep the sums.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sepcore.digest import sha256
+
 if TYPE_CHECKING:
+    import mmap
+
     from numpy.typing import NDArray
 
 _ROW_WORDS = 512
@@ -27,7 +30,7 @@ def sums(chunks: Iterable[NDArray[np.uint8]]) -> str:
     does any damage within a page; more can only stay unseen where its differences add up to zero both ways.
     """
     columns: NDArray[np.uint64] = np.zeros(_ROW_WORDS, np.uint64)
-    total = hashlib.sha256()
+    total = sha256()
     length = 0
     for chunk in chunks:
         length += chunk.size
@@ -39,6 +42,11 @@ def sums(chunks: Iterable[NDArray[np.uint8]]) -> str:
     total.update(columns.tobytes())
     total.update(length.to_bytes(8, "little"))
     return total.hexdigest()
+
+
+def mapped_sums(content: mmap.mmap) -> str:
+    """:func:`sums` of a mapped file."""
+    return sums(chunked(np.frombuffer(content, np.uint8)))
 
 
 def chunked(content: NDArray[np.uint8]) -> Iterable[NDArray[np.uint8]]:

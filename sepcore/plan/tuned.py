@@ -5,7 +5,6 @@ The planner obeys the file where it names a row that covers a layer; results are
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -13,19 +12,25 @@ import re
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sepcore.cache import cache_candidates
+from sepcore.digest import sha256
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _FORMAT, _VERSION = "sepcore tuned rows", 1
 _FOLDER = "tuned"
 _MOST_BYTES = 1 << 20
-_CPUINFO = Path("/proc/cpuinfo")
+_CPUINFO = "/proc/cpuinfo"
 
 
-def tuned_path(folder: Path, isa: str) -> Path:
+def tuned_path(folder: str | os.PathLike[str], isa: str) -> Path:
     """Where a cache folder keeps the rows for this CPU and an instruction set."""
-    return folder / _FOLDER / f"{re.sub('[^a-z0-9]+', '-', cpu_name().lower()).strip('-')}.{isa}.json"
+    from pathlib import Path  # not at each start, to find that nothing was tuned
+
+    return Path(folder) / _FOLDER / f"{re.sub('[^a-z0-9]+', '-', cpu_name().lower()).strip('-')}.{isa}.json"
 
 
 def tuned_rows(isa: str, cache_dir: Path | None = None) -> Mapping[str, str]:
@@ -34,7 +39,7 @@ def tuned_rows(isa: str, cache_dir: Path | None = None) -> Mapping[str, str]:
     Warns and gives nothing where the file is broken: what it says only makes runs faster.
     """
     for folder in cache_candidates(cache_dir):
-        if not (folder / _FOLDER).is_dir():
+        if not os.path.isdir(os.path.join(folder, _FOLDER)):
             continue
         path = tuned_path(folder, isa)
         try:
@@ -50,10 +55,10 @@ def tuned_rows(isa: str, cache_dir: Path | None = None) -> Mapping[str, str]:
 def tuned_state(isa: str, cache_dir: Path | None = None) -> str:
     """A digest of the file that :func:`tuned_rows` would obey, whatever is in it; empty where there is none."""
     for folder in cache_candidates(cache_dir):
-        if not (folder / _FOLDER).is_dir():
+        if not os.path.isdir(os.path.join(folder, _FOLDER)):
             continue
         with suppress(OSError):
-            return hashlib.sha256(tuned_path(folder, isa).read_bytes()).hexdigest()
+            return sha256(tuned_path(folder, isa).read_bytes()).hexdigest()
     return ""
 
 
@@ -92,7 +97,9 @@ def cpu_name() -> str:
     """The CPU's name as Linux tells it, with its family and model, for names are shared; else what Python knows."""
     found = {}
     with suppress(OSError):
-        for line in _CPUINFO.read_text(encoding="ascii", errors="replace").split("\n\n", 1)[0].splitlines():
+        with open(_CPUINFO, encoding="ascii", errors="replace") as file:
+            first = file.read().split("\n\n", 1)[0]
+        for line in first.splitlines():
             key, _, text = line.partition(":")
             found[key.strip()] = text.strip()
     if "model name" not in found:

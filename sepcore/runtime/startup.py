@@ -2,25 +2,25 @@
 
 An entry holds machine code and the words that native code follows: it is only ever read from the kernels' cache, which
 takes nothing that another user could have written. The model file stays what it was: data, every byte of which is
-checked, and of which an entry names bytes by their checksums. It must not plan or compile.
+checked, and of which an entry names bytes by their checksums. Packed weights that the file has not are kept beside the
+entry, under their checksum. It must not plan or compile.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import mmap
 import os
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from sepcore.compile.cache import ObjectCache, open_cache
 from sepcore.compile.code import Code, place
 from sepcore.compile.keys import compiler_identity
+from sepcore.digest import sha256
 from sepcore.formats.sep_head import is_sep, read_manifest
 from sepcore.formats.source import Source
 from sepcore.formats.sums import CHUNK_BYTES, chunked, sums
@@ -32,9 +32,13 @@ from sepcore.runtime.pool import Pool, shared_pool
 from sepcore.runtime.prepared import Prepared
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
-_FORMAT = 1
+    from sepcore.formats.sep_manifest import PackedWeights
+
+_FORMAT = 2
 _FOLDERS = ("kernels", "ir", "passes", "plan", "compile", "runtime")
 _SETTLED_SECONDS = 2
 
@@ -46,9 +50,10 @@ class Startup(NamedTuple):
     ----------
     code : of the program's kernels and the pool's functions, by their names in the registries.
     native : the pool's functions: name -> name in ``code``.
-    packed : where the first region of packed weights is in the file: from byte, to byte.
-    sums : of the file's bytes before, in and after it.
+    packed : where the first region of packed weights is in the file: from byte, to byte; (0, 0) where it is in none.
+    sums : of the file's bytes before the region, of the region, and of the file's bytes after it.
     regions : the program's other regions.
+    about : what the file says of its network beside the graph, see ``sepcore.formats.description``.
     """
 
     linked: Linked
@@ -57,26 +62,33 @@ class Startup(NamedTuple):
     packed: tuple[int, int]
     sums: tuple[str, str, str]
     regions: tuple[bytes, ...]
+    about: Mapping[str, Any]
 
     def to_bytes(self) -> bytes:
         """What :func:`_from_bytes` reads."""
         code = self.code
         parts = (self.linked.to_bytes(), code.content, *self.regions)
-        head = [code.machine, dict(code.functions), dict(code.stubs), self.native, self.packed, self.sums]
+        head = [code.machine, dict(code.functions), dict(code.stubs), self.native, self.packed, self.sums, self.about]
         text = json.dumps([*head, [len(part) for part in parts]], separators=(",", ":")).encode("ascii")
         return b"".join([len(text).to_bytes(8, "little"), text, *parts])
 
 
 def _from_bytes(content: bytes) -> Startup:
     end = 8 + int.from_bytes(content[:8], "little")
-    machine, functions, stubs, native, packed, total, lengths = json.loads(content[8:end])
+    machine, functions, stubs, native, packed, total, about, lengths = json.loads(content[8:end])
     parts = []
     for length in lengths:
         parts.append(content[end : end + length])
         end += length
     linked, code, *regions = parts
     return Startup(
-        from_bytes(linked), Code(machine, code, functions, stubs), native, tuple(packed), tuple(total), tuple(regions)
+        from_bytes(linked),
+        Code(machine, code, functions, stubs),
+        native,
+        tuple(packed),
+        tuple(total),
+        tuple(regions),
+        about,
     )
 
 
@@ -87,10 +99,11 @@ class Started:
     ----------
     linked : the program.
     pool : who runs it.
+    about : as :class:`Startup` has it.
     """
 
     def __init__(self, startup: Startup, content: NDArray[np.uint8]) -> None:
-        self.linked = startup.linked
+        self.linked, self.about = startup.linked, startup.about
         self._addresses = place(startup.code)
         self._memory = [content]  # kept as long as this is
         self._regions = [content.ctypes.data]
@@ -106,6 +119,17 @@ class Started:
     def prepared(self) -> Prepared:
         """The program with the addresses of all that it needs."""
         return Prepared(self.linked, self._addresses, self.pool, self._regions, self._memory)
+
+
+def identity(path: str | os.PathLike[str]) -> bytes | None:
+    """What tells a model file from others: a digest of checksums of all that is in it. None for a file of another kind.
+
+    Raises
+    ------
+    FormatError : the file is damaged.
+    """
+    with Source(path) as source:
+        return read_manifest(source)[1] if is_sep(source) else None
 
 
 def find(path: str | os.PathLike[str], isa: str, threads: int, cache_dir: Path | None = None) -> Started | None:
@@ -124,8 +148,12 @@ def find(path: str | os.PathLike[str], isa: str, threads: int, cache_dir: Path |
             return None
         startup = _from_bytes(content)
         first, last = startup.packed
-        weights = _mapped(source, first, last)
+        weights = _mapped(source, first, last) if last else _kept(cache, startup.sums[1])
+        if weights is None:
+            return None
         found = (sums(_read(source, 0, first)), sums(chunked(weights)), sums(_read(source, last, source.size)))
+        if not last and found[1] != startup.sums[1]:
+            return None
         for expected, total, where in zip(startup.sums, found, ("before", "in", "after")):
             if total != expected:
                 raise source.error(
@@ -138,30 +166,48 @@ def find(path: str | os.PathLike[str], isa: str, threads: int, cache_dir: Path |
 
 def keep(
     path: str | os.PathLike[str],
+    file: bytes,
     linked: Linked,
     code: Code,
     native: Mapping[str, str],
-    packed: tuple[int, int],
+    packed: PackedWeights,
     regions: tuple[bytes, ...],
+    about: Mapping[str, Any],
     isa: str,
     threads: int,
     cache_dir: Path | None = None,
-) -> None:
-    """Have :func:`find` find a program; what the parameters mean, :class:`Startup` says."""
+) -> Started:
+    """Have :func:`find` find a program, where the cache can be written; what it would find.
+
+    Parameters
+    ----------
+    file : the ``identity`` of what the program was made for; nothing is kept if another file has its name by now.
+    packed : the first region; others, and what the parameters mean, :class:`Startup` says.
+    """
     cache = open_cache(cache_dir)
     with Source(path) as source:
-        limits = ((0, packed[0]), packed, (packed[1], source.size))
-        before, inside, after = (sums(_read(source, first, last)) for first, last in limits)
-        kept = Startup(linked, code, dict(native), packed, (before, inside, after), regions)
-        cache.put(_key(source, isa, threads, cache, cache_dir), kept.to_bytes())
-        cache.trim()
+        first, last = (packed.start, packed.start + packed.content.size) if packed.start else (0, 0)
+        before, after = (sums(_read(source, *limits)) for limits in ((0, first), (last, source.size)))
+        total = (before, sums(chunked(packed.content)), after)
+        kept = Startup(linked, code, dict(native), (first, last), total, regions, about)
+        same = read_manifest(source)[1] == file
+        if same and (last or cache.put_weights(total[1], packed.content.data)):
+            cache.put(_key(source, isa, threads, cache, cache_dir), kept.to_bytes())
+            cache.trim()
+    return Started(kept, packed.content)
+
+
+def _kept(cache: ObjectCache, name: str) -> NDArray[np.uint8] | None:
+    """Packed weights that no model file has."""
+    mapping = cache.weights(name)
+    return None if mapping is None else np.frombuffer(mapping, np.uint8)
 
 
 def _key(source: Source, isa: str, threads: int, cache: ObjectCache, cache_dir: Path | None) -> str:
     """The key of a file's program: all that may change it. The digest is of checksums of all that is in the file."""
     _, digest = read_manifest(source)
     fields = (_FORMAT, digest.hex(), repr(by_name(isa)), threads, compiler_identity(), tuned_state(isa, cache_dir))
-    return hashlib.sha256(repr((*fields, _sources_digest(cache))).encode()).hexdigest()
+    return sha256(repr((*fields, _sources_digest(cache))).encode()).hexdigest()
 
 
 def _sources_digest(cache: ObjectCache) -> str:
@@ -173,11 +219,11 @@ def _sources_digest(cache: ObjectCache) -> str:
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     files = sorted(found for folder in _FOLDERS for found in _files(os.path.join(root, folder)))
     states = [(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino) for path, status in files]
-    memo = hashlib.sha256(repr((_FORMAT, states)).encode()).hexdigest()
+    memo = sha256(repr((_FORMAT, states)).encode()).hexdigest()
     known = cache.get(memo)
     if known is not None:
         return known.decode("ascii")
-    total = hashlib.sha256()
+    total = sha256()
     for path, _ in files:
         with open(path, "rb") as file:
             content = file.read()
