@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
+import threading
 import warnings
 import zlib
 from pathlib import Path
@@ -83,6 +85,25 @@ def test_every_kind_of_source_gives_the_same_pixels(tmp_path: Path) -> None:
         found = read_image(source)  # type: ignore[arg-type]
         assert found.dtype == np.uint8
         np.testing.assert_array_equal(found, array)
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "BMP", "TIFF", "PPM", "GIF", "JPEG", "WEBP"])
+@pytest.mark.parametrize("suffix", [".png", ".JPG", ".tiff", ".txt", ""])
+def test_a_files_name_does_not_say_what_is_in_it(file_format: str, suffix: str, tmp_path: Path) -> None:
+    content = encoded(Image.fromarray(pixels()), file_format)
+    path = tmp_path / f"picture{suffix}"
+    path.write_bytes(content)
+    np.testing.assert_array_equal(read_image(path), read_image(content))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_a_pipe_that_has_a_name_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "pipe.png"
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_bytes, args=(encoded(Image.fromarray(pixels()), "PNG"),))
+    writer.start()
+    np.testing.assert_array_equal(read_image(path), pixels())
+    writer.join()
 
 
 def test_the_result_belongs_to_the_caller() -> None:

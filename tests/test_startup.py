@@ -17,6 +17,7 @@ from typing import Any
 import hostile_sep
 import numpy as np
 import pytest
+from PIL import Image
 
 import sepcore
 from sepcore import api, opening
@@ -147,6 +148,19 @@ def test_a_quick_start_imports_no_compiler_planner_or_reader(file: Path, cold: s
     assert fresh(code, cold).splitlines() == ["[]", "[]"]
 
 
+def test_naming_a_picture_imports_little(file: Path, cold: str, tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(tmp_path / "black.jpg")
+    heavy = ("pathlib", "shutil", "csv", "glob", "hashlib", "sepcore.formats.sep_manifest", "sepcore.ir.graph")
+    code = (
+        "import sys, numpy, PIL.Image, PIL.JpegImagePlugin, click; theirs = set(sys.modules)\n"
+        "from sepcore.cli import main\n"
+        f"main(['infer', '--model', {str(file)!r}, {str(tmp_path / 'black.jpg')!r}])\n"
+        f"print([m for m in {heavy} if m in sys.modules and m not in theirs])"
+    )
+    fresh(code, cold)
+    assert fresh(code, cold).splitlines()[-1] == "[]"
+
+
 def damaged(path: Path, count: int, seed: int) -> Any:
     rng = random.Random(seed)
     content = path.read_bytes()
@@ -261,7 +275,7 @@ def test_a_file_that_takes_anothers_place_while_it_is_opened_is_not_taken_for_it
     np.testing.assert_array_equal(sepcore.load(plain, num_threads=2, cache_dir=cold)(X), expected)
 
 
-def test_where_nothing_can_be_kept_it_is_planned_once(
+def test_where_nothing_can_be_kept_it_is_planned_once_and_nothing_is_said(
     file: Path, kernels: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("SEPCORE_PREBUILT_CACHE_DIR", str(kernels))
@@ -272,7 +286,7 @@ def test_where_nothing_can_be_kept_it_is_planned_once(
         planning.Planner, "program", lambda self, shapes: planned.append(shapes) or program(self, shapes)
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("error")  # nothing is compiled that could be lost
         y = sepcore.load(file, num_threads=2, cache_dir=tmp_path / "no_folder" / "cache")(X)
     assert planned == [((1, 3, 32, 32),)]
     np.testing.assert_array_equal(y, sepcore.load("digits", num_threads=2)(X))

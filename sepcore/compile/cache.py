@@ -93,6 +93,12 @@ class ObjectCache:
         except OSError as error:
             _warn_once("memory", f"compiled kernels are kept in memory only: {self.folder}: {error.strerror or error}")
 
+    def offer(self, key: str, content: bytes) -> None:
+        """``put`` for what takes so little to make again that nobody need hear where it cannot be kept."""
+        if self.folder is not None:
+            with contextlib.suppress(OSError):
+                self.write(key, content)
+
     def write(self, key: str, code: bytes) -> None:
         """Keep ``code`` under ``key`` in the user's folder, replacing what is there.
 

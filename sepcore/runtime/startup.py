@@ -192,7 +192,7 @@ def keep(
         kept = Startup(linked, code, dict(native), (first, last), total, regions, about)
         same = read_manifest(source)[1] == file
         if same and (last or cache.put_weights(total[1], packed.content.data)):
-            cache.put(_key(source, isa, threads, cache, cache_dir), kept.to_bytes())
+            cache.offer(_key(source, isa, threads, cache, cache_dir), kept.to_bytes())
             cache.trim()
     return Started(kept, packed.content)
 
@@ -231,7 +231,7 @@ def _sources_digest(cache: ObjectCache) -> str:
         total.update(content)
     # A second edit in the same tick of the file system's clock might leave a file's state as it was.
     if time.time() - max(max(s.st_mtime, s.st_ctime) for _, s in files) > _SETTLED_SECONDS:
-        cache.put(memo, total.hexdigest().encode("ascii"))
+        cache.offer(memo, total.hexdigest().encode("ascii"))
     return total.hexdigest()
 
 
