@@ -186,15 +186,10 @@ def _started(model: str | os.PathLike[str], options: SessionOptions, network: Ca
     found = startup.find(model, isa, threads, options.cache_dir)
     if found is not None or (file := startup.identity(model)) is None:
         return found
-    graph, packed = network().graph, network().packed.get(isa)
+    opened = network()
+    from sepcore.opening import keep_start
 
-    from sepcore.formats.sep_manifest import read_description
-    from sepcore.opening import picture_shapes
-    from sepcore.runtime.keeping import keep
-
-    about = read_description(model)
-    shapes = picture_shapes(graph, about.preprocess.input_size)
-    return keep(model, file, graph, packed, shapes, about.to_fields(), isa, threads, options.cache_dir)
+    return keep_start(model, file, opened, isa, threads, options.cache_dir)
 
 
 def convert(

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sepcore.choices import as_asked
 from sepcore.errors import OptionError
@@ -22,6 +22,9 @@ from sepcore.models import recognise
 from sepcore.passes import run_passes
 from sepcore.passes.open_batch import open_batch
 from sepcore.runtime.planning import described_outputs
+
+if TYPE_CHECKING:
+    from sepcore.runtime.startup import Started
 
 _ANY_LENGTH = 224
 """Stands for a length that the network leaves open and that no picture size decides."""
@@ -83,6 +86,28 @@ def concrete(value: Value, size: tuple[int, int]) -> tuple[int, ...]:
     """One image of ``size``, where the declared lengths leave that open."""
     usual = (1, _ANY_LENGTH, *size) if len(value.shape) == 4 else (1, *[_ANY_LENGTH] * len(value.shape))
     return tuple(declared if isinstance(declared, int) else length for declared, length in zip(value.shape, usual))
+
+
+def keep_start(
+    model: str | os.PathLike[str], file: bytes, network: Network, isa: str, threads: int, cache_dir: Path | None
+) -> Started | None:
+    """Have the next process start a .sep file at once with a picture of its own size; what it will start with, if so.
+
+    Parameters
+    ----------
+    file : its ``sepcore.runtime.startup.identity`` from before ``network`` was read.
+
+    Raises
+    ------
+    As :func:`sepcore.runtime.keeping.keep`.
+    """
+    from sepcore.formats.sep_manifest import read_description
+    from sepcore.runtime.keeping import keep
+
+    about = read_description(model)
+    shapes = picture_shapes(network.graph, about.preprocess.input_size)
+    packed = network.packed.get(isa)
+    return keep(model, file, network.graph, packed, shapes, about.to_fields(), isa, threads, cache_dir)
 
 
 def _read(path: Path, arch: str | None, overrides: Mapping[str, Any]) -> Network:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,11 @@ from sepcore.compile.levels import LEVELS, at_level
 from sepcore.errors import OptionError
 from sepcore.kernels import registry
 from sepcore.kernels.runtime import rows as runtime_rows
-from sepcore.opening import Network, concrete, opened_network, rewritten
+from sepcore.opening import Network, concrete, keep_start, opened_network, rewritten
 from sepcore.plan import WeightStore, for_one_image, plan_at, tuned_rows
 from sepcore.plan.select import NOTHING_TUNED
 from sepcore.plan.weights import Place
+from sepcore.runtime import startup
 from sepcore.runtime.session import chosen_isa
 from sepcore.runtime.threads import num_threads
 
@@ -49,7 +51,8 @@ def warmup(
 ) -> list[Warmed]:
     """Compile what models need, so that opening and running them compiles nothing.
 
-    That is: at their own input size or ``input_size``, in batches of BATCHES, with any number of threads.
+    That is: at their own input size or ``input_size``, in batches of BATCHES, with any number of threads. What starting
+    a `.sep` file takes is kept too, with THREADS threads and as many as a call here may use.
 
     Parameters
     ----------
@@ -77,6 +80,7 @@ def warmup(
     if cache.folder is None:
         raise OptionError("cache: expected a folder to keep kernels in, found no home; set SEPCORE_CACHE_DIR")
     arch, input_size = options.pop("arch", None), options.pop("input_size", None)
+    files = [startup.identity(m) if os.path.isfile(m) else None for m in models]
     networks = [rewritten(opened_network(m, folder, arch, None, None, input_size, options)) for m in models]
     done = []
     for level in chosen:
@@ -88,6 +92,10 @@ def warmup(
             names = dict.fromkeys(name for network in networks for name in kernels_of(network, isa.name, tuned))
             rows = [registry.find(name) for name in names]
         done.append(_warmed(level, rows, cache, kept_in, progress))
+        for model, file, network in zip(models, files, networks):
+            if file is not None and isa.machine == platform.machine():
+                for count in sorted({*THREADS, num_threads()}):
+                    keep_start(model, file, network, isa.name, count, kept_in)
     return done
 
 

@@ -21,6 +21,7 @@ from PIL import Image
 
 import sepcore
 from sepcore import api, opening
+from sepcore import warmup as warming
 from sepcore.cache import cache_candidates
 from sepcore.cli import main
 from sepcore.compile.cache import KERNEL, ObjectCache
@@ -290,6 +291,22 @@ def test_where_nothing_can_be_kept_it_is_planned_once_and_nothing_is_said(
         y = sepcore.load(file, num_threads=2, cache_dir=tmp_path / "no_folder" / "cache")(X)
     assert planned == [((1, 3, 32, 32),)]
     np.testing.assert_array_equal(y, sepcore.load("digits", num_threads=2)(X))
+
+
+def test_a_warmed_folder_has_what_starts_take(
+    file: Path, cold: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(warming, "BATCHES", (1,))
+    expected = sepcore.load(file, num_threads=2)(X)
+    image = tmp_path / "image"
+    warming.warmup([file], output=image)
+    monkeypatch.setenv("SEPCORE_PREBUILT_CACHE_DIR", str(image))
+    (tmp_path / "no_folder").write_bytes(b"")
+    nowhere = tmp_path / "no_folder" / "cache"
+    assert fresh(_MODULES.format(path=str(file)), str(nowhere)).splitlines() == ["[]", "[]"]
+    for threads in (1, 2, 4, 8):
+        assert startup.find(file, chosen_isa().name, threads, nowhere) is not None
+        np.testing.assert_array_equal(sepcore.load(file, num_threads=threads, cache_dir=nowhere)(X), expected)
 
 
 def test_another_file_threads_or_sources_have_another_key(file: Path, cold: str, tmp_path: Path) -> None:

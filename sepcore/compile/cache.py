@@ -110,11 +110,17 @@ class ObjectCache:
         self._write(self._path(key, KERNEL), header, code)
 
     def put_weights(self, name: str, content: memoryview) -> bool:
-        """Keep weights as ``name``, their checksum; whether that could be done: to do without them takes only time."""
+        """Keep weights as ``name``, their checksum; whether they are kept: to do without them takes only time."""
         if self.folder is None or len(content) > MAX_WEIGHT_BYTES:
             return False
+        from sepcore.formats.sums import mapped_sums
+
+        path = self._path(name, WEIGHTS)
+        kept = _mapped(path)
+        if kept is not None and mapped_sums(kept) == name:
+            return True
         try:
-            self._write(self._path(name, WEIGHTS), content)
+            self._write(path, content)
         except OSError:
             return False
         return True
