@@ -109,9 +109,9 @@ def chosen() -> Isa:
     name = os.environ.get("SEPCORE_CPU_ISA")
     if not name:
         return usable[0]
-    isa = by_name(name)
-    if isa not in usable:
-        raise ValueError(
-            f"SEPCORE_CPU_ISA: expected one this CPU has ({', '.join(i.name for i in usable)}), found {name!r}"
-        )
-    return isa
+    for isa in usable:
+        if isa.name == name:
+            return isa
+    raise ValueError(
+        f"SEPCORE_CPU_ISA: expected one this CPU has ({', '.join(i.name for i in usable)}), found {name!r}"
+    )

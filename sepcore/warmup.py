@@ -79,6 +79,7 @@ def warmup(
     cache = open_cache(kept_in) if output is None else ObjectCache(Path(output) / "kernels")
     if cache.folder is None:
         raise OptionError("cache: expected a folder to keep kernels in, found no home; set SEPCORE_CACHE_DIR")
+    os.makedirs(cache.folder, exist_ok=True)  # an error now is better than after minutes of compiling
     arch, input_size = options.pop("arch", None), options.pop("input_size", None)
     files = [startup.identity(m) if os.path.isfile(m) else None for m in models]
     networks = [rewritten(opened_network(m, folder, arch, None, None, input_size, options)) for m in models]

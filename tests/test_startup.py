@@ -59,12 +59,16 @@ USABLE = [isa.name for isa in isas.available()]
 
 @pytest.fixture(scope="module")
 def kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache folder that has the kernels of the same network."""
+    """A folder that has the kernels of the same network, but nobody's packed weights."""
     with pytest.MonkeyPatch.context() as patch:
         for name in USABLE:
             patch.setenv("SEPCORE_CPU_ISA", name)
             sepcore.load("digits", num_threads=2)(X)
-    return Path(cache_candidates()[0])
+    folder = tmp_path_factory.mktemp("prebuilt")
+    shutil.copytree(
+        Path(cache_candidates()[0], "kernels"), folder / "kernels", ignore=shutil.ignore_patterns("*.weights")
+    )
+    return folder
 
 
 @pytest.fixture
@@ -262,7 +266,7 @@ def test_a_file_that_takes_anothers_place_while_it_is_opened_is_not_taken_for_it
         array.flags.writeable = False
     other = tmp_path / "other.sep"
     write_sep(other, type(network)(**{**vars(network), "graph": network.graph.with_(constants=hurt)}))
-    expected = sepcore.load(other, num_threads=2)(X)
+    expected = sepcore.load(other, num_threads=2, cache_dir=cold)(X)
     opened = opening.opened_network
 
     def opened_and_replaced(model: Any, *arguments: Any) -> Any:
@@ -297,7 +301,7 @@ def test_a_warmed_folder_has_what_starts_take(
     file: Path, cold: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(warming, "BATCHES", (1,))
-    expected = sepcore.load(file, num_threads=2)(X)
+    expected = sepcore.load(file, num_threads=2, cache_dir=cold)(X)
     image = tmp_path / "image"
     warming.warmup([file], output=image)
     monkeypatch.setenv("SEPCORE_PREBUILT_CACHE_DIR", str(image))

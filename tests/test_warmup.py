@@ -118,6 +118,8 @@ def test_folder_that_cannot_be_written_is_an_error(
     (tmp_path / "file").touch()
     assert main(["warmup", "digits", "--output", str(tmp_path / "file" / "below")]) == 1
     assert "Not a directory" in capsys.readouterr().err
+    assert main(["warmup", "digits", "--output", "/proc/none"]) == 1
+    assert "No such file" in capsys.readouterr().err
 
 
 def test_the_command_offers_every_level() -> None:

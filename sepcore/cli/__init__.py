@@ -9,8 +9,9 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
-from typing import cast
+from typing import TextIO, cast
 
 import click
 
@@ -72,6 +73,8 @@ def sepcore() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code, and raises for nothing that a user can cause."""
+    if arguments is None:
+        warnings.showwarning = _show_warning
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             # A file name may hold bytes, and a label letters, that the terminal's encoding does not have.
@@ -99,6 +102,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain(str(error))
         return EXIT_USAGE if isinstance(error, OptionError) else EXIT_MODEL
     return 0
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """As users of a command read it: without the line of ours that gave it."""
+    click.echo(f"sepcore: warning: {printable(str(message))}", err=True)
 
 
 def complain(message: str) -> None:

@@ -42,6 +42,8 @@ def warmup(models: tuple[str, ...], all_kernels: bool, cpus: tuple[str, ...], ou
         with counting("compiling kernels") as progress:
             results = warm(models, all_kernels=all_kernels, cpus=cpus, output=output, progress=progress, **options)
     except FileNotFoundError as error:
+        if error.errno is not None:
+            raise  # not the model
         complain(str(error))
         click.get_current_context().exit(EXIT_MODEL)
     for done in results:
