@@ -54,24 +54,36 @@ def test_a_classifier_is_asked_for_by_the_layers_before(monkeypatch: pytest.Monk
     session = Session(graph(256, 4, 1000), SessionOptions(num_threads=1))
     isa = isas.by_name(session.isa)
     *layers, classifier = pointwise_steps(session, 28)
-    intervals = [asked(step, isa) for step in layers]
-    assert all(end >= following for (_, end), (following, _) in pairwise(intervals))
-    assert all(first > step.operands[words.WEIGHTS].offset for step, (first, _) in zip(layers, intervals))
     own = classifier.operands[words.WEIGHTS].offset
-    assert intervals[-1][1] >= own + classifier.weight_bytes
-    assert asked(classifier, isa)[0] >= own + classifier.weight_bytes  # and not once more by itself
+    end = own + classifier.weight_bytes
+    # Four layers have the time to ask for everything; then nobody asks again, nor for memory behind all weights.
+    at = layers[0].operands[words.WEIGHTS].offset
+    for step in (*layers, classifier):
+        start = step.operands[words.WEIGHTS].offset
+        if step.words[pointwise.AHEAD]:
+            first, after = asked(step, isa)
+            assert first == max(at, start + step.weight_bytes // step.words[pointwise.PANELS])
+            assert after < 2 * end
+            at = after
+        else:
+            assert at >= end and asked(step, isa) == (start, start)
+    assert at >= end and not classifier.words[pointwise.AHEAD]
 
     monkeypatch.setattr(ahead, "_LEAD_BYTES", 64 << 10)
     session = Session(graph(256, 4, 1000), SessionOptions(num_threads=1))
-    for step in pointwise_steps(session, 28):
+    *layers, _ = steps = pointwise_steps(session, 28)
+    intervals = [asked(step, isa) for step in layers]
+    assert all(end >= following for (_, end), (following, _) in pairwise(intervals))
+    assert all(first > step.operands[words.WEIGHTS].offset for step, (first, _) in zip(layers, intervals))
+    for step in steps:
         first, end = asked(step, isa)
         own = step.operands[words.WEIGHTS].offset
         # Halves of the steps at a time: never twice what is left, but always as much as the layer itself has.
         assert end - first <= max(2 * (own + step.weight_bytes + (64 << 10) - first), 2 * step.weight_bytes)
 
 
-def test_a_layer_alone_asks_for_its_next_panel() -> None:
-    session = Session(graph(64, 1, 10), SessionOptions(num_threads=1))
+def test_a_layer_asks_for_its_next_panel_first() -> None:
+    session = Session(graph(96, 1, 10), SessionOptions(num_threads=1))
     isa = isas.by_name(session.isa)
     step = pointwise_steps(session, 56)[0]
     panel = step.weight_bytes // step.words[pointwise.PANELS]

@@ -21,6 +21,7 @@ _LEAD_BYTES = 4 << 20
 
 _LINE_BYTES = 64
 _LARGEST_SHIFT = 8
+_NOTHING_SHIFT = 62  # asks for one line, again and again
 
 
 def prefetch_ahead(drafts: Sequence[Draft], weights: WeightStore) -> list[Draft]:
@@ -30,22 +31,31 @@ def prefetch_ahead(drafts: Sequence[Draft], weights: WeightStore) -> list[Draft]
     """
     out = []
     asked = Place(-1, 0)  # where all before it has been asked for
+    ends: dict[int, int] = {}  # of each region of the weights; what is behind may be no memory at all
+    for draft in drafts:
+        for key in draft.weights.values():
+            if key != "zeros":
+                place = weights.place(key)
+                ends[place.region] = max(ends.get(place.region, 0), place.offset + weights.size(key))
     for draft in drafts:
         if draft.kernel.op in ("pointwise", "pointwise_gathered") and words.WEIGHTS in draft.weights:
             key = draft.weights[words.WEIGHTS]
-            draft, asked = _asking(draft, weights.place(key), weights.size(key), asked)
+            own = weights.place(key)
+            draft, asked = _asking(draft, own, weights.size(key), asked, ends[own.region])
         out.append(draft)
     return out
 
 
-def _asking(draft: Draft, own: Place, size: int, asked: Place) -> tuple[Draft, Place]:
-    """A pointwise layer whose ``size`` bytes of weights are at ``own``, and up to where it asks."""
+def _asking(draft: Draft, own: Place, size: int, asked: Place, last: int) -> tuple[Draft, Place]:
+    """A pointwise layer whose ``size`` bytes of weights are at ``own``, and up to where it asks: ``last`` at most."""
     w, tile, r = draft.words, draft.kernel.parameters, pointwise
     panel_bytes = 4 * (w[r.K] + 1) * tile.packed_columns(isas.by_name(draft.kernel.isa).lanes)
     first = own.offset + panel_bytes
     if asked.region == own.region:
         first = max(first, asked.offset)
-    end = own.offset + size + _LEAD_BYTES
+    end = min(own.offset + size + _LEAD_BYTES, last)
+    if first >= end:
+        return replace(draft, words={**w, r.AHEAD: 0, r.PREFETCH_SHIFT: _NOTHING_SHIFT}), asked
     tiles: int = w[r.PANELS] * -(-w[r.M] // tile.rows)
 
     def covered(shift: int) -> int:
