@@ -14,7 +14,7 @@ _DAY_SECONDS = 86400
 
 @click.group()
 def cache() -> None:
-    """Show, check or empty the folder of compiled kernels.
+    """Show, check or empty the folder of compiled kernels and packed weights.
 
     It is SEPCORE_CACHE_DIR, else the user's cache folder. SEPCORE_PREBUILT_CACHE_DIR is searched before it and never
     written to.
@@ -55,9 +55,9 @@ def clear() -> None:
 
 @cache.command(epilog="Exit codes: 0 all whole, 1 some would not be used.")
 def verify() -> None:
-    """Read every kernel, and name those that would not be used: damaged, or writable by others.
+    """Read every file, and name those that would not be used: damaged, or writable by others.
 
-    They do no harm: a kernel that cannot be used is compiled again.
+    They do no harm: what cannot be used is made again.
     """
     from sepcore.compile.cache import ObjectCache
 

@@ -30,8 +30,9 @@ def warmup(models: tuple[str, ...], all_kernels: bool, cpus: tuple[str, ...], ou
     """Compile what models need, so that their first run is as fast as any other.
 
     MODEL is a model file, or a name ('sepcore models'). Kernels are kept for the model's own input size, or
-    --input-size, for batches of up to 64 pictures and any number of threads. A folder written with --output can be
-    shipped and named by SEPCORE_PREBUILT_CACHE_DIR: it is searched first and never written to.
+    --input-size, for batches of up to 64 pictures and any number of threads; of a .sep file, what starting it takes is
+    kept too. A folder written with --output can be shipped and named by SEPCORE_PREBUILT_CACHE_DIR: it is searched
+    first and never written to.
     """
     from sepcore.progress import counting
     from sepcore.warmup import warmup as warm
