@@ -22,7 +22,7 @@ from sepcore.compile.code import Code, place
 from sepcore.errors import CpuError, FormatError, InputError, OptionError
 from sepcore.kernels import isa as isas
 from sepcore.plan.pages import SPARE_BYTES, anonymous_memory
-from sepcore.runtime.inputs import check_shape
+from sepcore.runtime.inputs import address, check_shape
 from sepcore.runtime.linked import Linked, from_bytes
 from sepcore.runtime.pool import shared_pool
 from sepcore.runtime.prepared import Prepared
@@ -111,8 +111,8 @@ class Frozen(Runner[FrozenTensor]):
         # The program is for one image: what a batch shares are the threads, image by image.
         for i in range(count):
             self._prepared.run(
-                [a.ctypes.data + i * (a.nbytes // count) for a in arrays],
-                [o.ctypes.data + i * (o.nbytes // count) for o in outputs],
+                [address(a) + i * (a.nbytes // count) for a in arrays],
+                [address(o) + i * (o.nbytes // count) for o in outputs],
             )
         return outputs
 

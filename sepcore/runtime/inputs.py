@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,18 @@ from sepcore.errors import InputError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+_from_buffer = ctypes.c_char.from_buffer
+
+
+def address(array: NDArray[np.float32]) -> int:
+    """Where the first element of an array in C order is."""
+    try:
+        return ctypes.addressof(_from_buffer(array))  # takes a third of what ``array.ctypes`` takes
+    except (TypeError, ValueError):  # to be read only, or without elements
+        data: int = array.ctypes.data
+        return data
 
 
 def checked(name: str, array: Any) -> NDArray[np.float32]:

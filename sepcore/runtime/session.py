@@ -15,6 +15,7 @@ import numpy as np
 from sepcore.errors import OptionError
 from sepcore.kernels import isa as isas
 from sepcore.options import SessionOptions
+from sepcore.runtime.inputs import address
 from sepcore.runtime.prepared import Prepared
 from sepcore.runtime.runner import Runner
 from sepcore.runtime.threads import num_threads
@@ -120,12 +121,14 @@ class Session(Runner["Value"]):
         return self._prepare(tuple(tuple(s) for s in shapes))
 
     def _run(self, arrays: list[Array]) -> list[Array]:
-        shapes = tuple(array.shape for array in arrays)
-        if shapes and all(shape and shape[0] == 0 for shape in shapes):
-            return self._nothing(shapes)
-        prepared = self._prepared.get(shapes) or self._prepare(shapes)
+        shapes = tuple([array.shape for array in arrays])
+        prepared = self._prepared.get(shapes)
+        if prepared is None:
+            if shapes and all(shape and shape[0] == 0 for shape in shapes):
+                return self._nothing(shapes)
+            prepared = self._prepare(shapes)
         outputs = [np.empty(shape, np.float32) for shape in prepared.output_shapes]
-        prepared.run([a.ctypes.data for a in arrays], [o.ctypes.data for o in outputs])
+        prepared.run([address(array) for array in arrays], [address(output) for output in outputs])
         return outputs
 
     def _nothing(self, shapes: Shapes) -> list[Array]:
