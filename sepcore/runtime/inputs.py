@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-_from_buffer = ctypes.c_char.from_buffer
+_from_buffer: Any = ctypes.c_char.from_buffer  # whose types do not know numpy arrays as buffers
 
 
 def address(array: NDArray[np.float32]) -> int:
