@@ -15,6 +15,8 @@ def fuse_channel_shuffle(graph: Graph) -> Graph:
 
     Source: Zhang et al., ShuffleNet, 2018, section 3.1.
     """
+    if not any(node.op == "reshape" for node in graph.nodes):
+        return graph
     values = infer_shapes(graph, {})
 
     def match(rewrite: Rewrite, node: Node) -> Node | None:

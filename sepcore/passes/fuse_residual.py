@@ -16,6 +16,8 @@ def fuse_residual(graph: Graph) -> Graph:
     Where both sides are such convolutions the later one takes the other in. An activation after the add can still be
     fused by ``fuse_activation``.
     """
+    if not any(node.op == "add" for node in graph.nodes):
+        return graph
     values = infer_shapes(graph, {})
     position = {node.name: i for i, node in enumerate(graph.nodes)}
 

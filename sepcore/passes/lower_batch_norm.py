@@ -19,6 +19,8 @@ from sepcore.passes.rewrite import Rewrite
 
 def lower_batch_norm(graph: Graph) -> Graph:
     """Make ``batch_norm`` of constants part of a linear before it, a depthwise 1x1 convolution, or a mul and an add."""
+    if not any(node.op == "batch_norm" for node in graph.nodes):
+        return graph
     values = infer_shapes(graph, {})
     rewrite = Rewrite(graph)
     nodes: list[Node] = []

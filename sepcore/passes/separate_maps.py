@@ -26,6 +26,8 @@ _LIKEWISE = frozenset({row.name for row in ACTIVATIONS} | {"add", "sub", "mul", 
 
 def separate_maps(graph: Graph) -> Graph:
     """Make a layer of several maps of a specialised graph one layer per map, and join their outputs for others."""
+    if not any(node.op in _OF_MAPS or node.op == "pad" for node in graph.nodes):
+        return graph
     values = infer_shapes(graph, {})
     shapes = {name: value.shape for name, value in values.items()}
     if not any(_separates(node, shapes) for node in graph.nodes):

@@ -173,7 +173,8 @@ def described_outputs(graph: Graph) -> tuple[Value, ...]:
         for value in graph.inputs
     }
     try:
-        one, two = infer_shapes(graph, first), infer_shapes(graph, second)
+        one = infer_shapes(graph, first)
+        two = one if first == second else infer_shapes(graph, second)
     except GraphError:
         return tuple(Value(name, ("n",)) for name in graph.outputs)
     return tuple(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -78,10 +79,18 @@ class Operator:
         for name in self.attributes:
             self.attribute(node, name)
 
+    @cached_property
+    def positions(self) -> Mapping[str, int]:
+        """Position of each input by its name, without what marks an optional one."""
+        return {name.rstrip("?"): position for position, name in enumerate(self.inputs)}
+
+    @cached_property
+    def _required(self) -> int:
+        return sum(not name.endswith("?") for name in self.inputs)
+
     def _check_inputs(self, node: Node) -> None:
-        required = sum(not name.endswith("?") for name in self.inputs)
         most = len(node.inputs) if self.variadic else len(self.inputs)
-        if not required <= len(node.inputs) <= most:
+        if not self._required <= len(node.inputs) <= most:
             raise node_error(node, "inputs", f"({', '.join(self.inputs)})", str(len(node.inputs)))
         for position, name in enumerate(node.inputs):
             if not name and not self.inputs[min(position, len(self.inputs) - 1)].endswith("?"):
@@ -131,12 +140,6 @@ class Call:
         self.inputs = tuple(inputs)
         self.known = tuple(known) or (None,) * len(self.inputs)
 
-    def _position(self, name: str) -> int:
-        for position, declared in enumerate(self.operator.inputs):
-            if declared.rstrip("?") == name:
-                return position
-        raise KeyError(name)
-
     def error(self, what: str, expected: str, found: str) -> GraphError:
         """A GraphError that names the node."""
         return node_error(self.node, what, expected, found)
@@ -151,12 +154,12 @@ class Call:
 
     def has(self, name: str) -> bool:
         """Whether the input ``name`` is present."""
-        position = self._position(name)
+        position = self.operator.positions[name]
         return position < len(self.inputs) and self.inputs[position] is not None
 
     def value(self, name: str) -> Value:
         """Shape and dtype of the input ``name``, which must be present."""
-        value = self.inputs[self._position(name)]
+        value = self.inputs[self.operator.positions[name]]
         if value is None:
             raise self.error(f"input {name}", "a value", "none")
         return value
@@ -179,7 +182,9 @@ class Call:
 
     def dtype(self, *names: str) -> np.dtype[Any]:
         """The one dtype of the inputs ``names`` (of all inputs, where none is named); absent inputs do not count."""
-        chosen = [self.inputs[self._position(name)] for name in names if self.has(name)] if names else self.inputs
+        chosen = (
+            [self.inputs[self.operator.positions[name]] for name in names if self.has(name)] if names else self.inputs
+        )
         dtypes = {value.dtype for value in chosen if value is not None}
         if len(dtypes) != 1:
             raise self.error("inputs", "one dtype", " and ".join(sorted(map(str, dtypes))))
@@ -197,14 +202,14 @@ class Call:
         value = self.value(name)
         if value.dtype.kind not in "iu" or len(value.shape) != 1:
             raise self.error(f"input {name}", "integers along one axis", str(value))
-        content = self.known[self._position(name)]
+        content = self.known[self.operator.positions[name]]
         if content is None:
             raise self.error(f"input {name}", "a value that follows from the input shapes", f"{value.name!r}")
         return tuple(int(item) for item in content)
 
     def content(self, name: str) -> Array | None:
         """The content of the input ``name`` where it is known before the network runs."""
-        return self.known[self._position(name)]
+        return self.known[self.operator.positions[name]]
 
     def attr(self, name: str) -> Any:
         """The value of an attribute, or its default."""
