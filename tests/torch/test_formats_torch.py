@@ -17,7 +17,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from sepcore.errors import FormatError
-from sepcore.formats import Checkpoint, read_checkpoint, sniff
+from sepcore.formats.checkpoint import Checkpoint, read_checkpoint
+from sepcore.formats.sniff import sniff
 
 pytestmark = pytest.mark.torch
 
