@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from sepcore.bench.compare import Comparison, Entry
 from sepcore.bench.engines import ENGINES, OURS, Sepcore
-from sepcore.bench.report import disturbances, machine, markdown_table
+from sepcore.bench.report import machine, markdown_table
 from sepcore.errors import OptionError
 
 BEGIN, END = "<!-- made by: sepcore bench -->", "<!-- end of what sepcore bench made -->"
@@ -91,8 +91,19 @@ def _caption(comparisons: Sequence[Comparison], day: datetime.date) -> str:
     others = dict.fromkeys(e.engine for e in entries if not e.same_weights)
     lines += [f"The files of {name} have other weights: its outputs differ." for name in others]
     missing = dict.fromkeys(f"{s.engine} left out: {s.reason}." for c in comparisons for s in c.skipped)
-    disturbed = [f"{line}." for c in comparisons for line in disturbances(c)]
-    return "\n".join([*lines, *missing, *disturbed])
+    return "\n".join([*lines, *missing, *_disturbed(comparisons)])
+
+
+def _disturbed(comparisons: Sequence[Comparison]) -> list[str]:
+    """One sentence that names every engine and network whose times other work on the machine made longer."""
+    cases: dict[str, list[str]] = {}
+    for c in comparisons:
+        for e in c.entries:
+            if e.disturbed:
+                images = f", batch {e.batch}" if e.batch > 1 else ""
+                cases.setdefault(e.engine, []).append(f"{_name(c)} ({e.threads} threads{images})")
+    named = "; ".join(f"{engine} with {', '.join(networks)}" for engine, networks in cases.items())
+    return [f"Other work on the machine disturbed {named}."] if named else []
 
 
 def _verdict(cases: Sequence[tuple[Comparison, dict[str, Entry]]]) -> str:
