@@ -62,6 +62,10 @@ def test_like_the_reference_and_the_same_bits(
     one = Session(network, SessionOptions(num_threads=1))
     assert ("f32_scale_weights" in kernels(one, size)) == scaled
     assert ("f32_elementwise_mul" in kernels(one, size)) != scaled
+    for step in one.program((1, 3, size, size)).steps:
+        named = [step, *(row for run in step.chain for row in run)]
+        assert all(s.choice is None for s in named if "scale_weights" in s.kernel)
+        assert all(s.choice is not None for s in named if s.kernel.startswith("f32_pointwise"))
     results = one.run(None, {network.inputs[0].name: x})
     for result, wanted in zip(results, expected):
         np.testing.assert_allclose(result, wanted, rtol=1e-4, atol=1e-4 * float(np.abs(wanted).max()))

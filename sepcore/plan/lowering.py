@@ -336,6 +336,10 @@ class Lowering:
         self._choice = choice = choice.by(self.workers)
         return choice.pick(self._tuned)
 
+    def forget_choice(self) -> None:
+        """The next step comes from no choice."""
+        self._choice = None
+
     def weight(self, key: Hashable, make: Callable[..., NDArray[Any]], *arguments: Any) -> Hashable:
         """Packed weights, made by ``make(*arguments)`` once per model."""
         return self.weights.reserve(key, make, *arguments)

@@ -24,6 +24,7 @@ from sepcore.plan import select
 from sepcore.plan.bands import LEAST_CHAINED_BYTES
 from sepcore.plan.drafts import Buffer
 from sepcore.plan.lowering import Lowering
+from sepcore.plan.select import Choice
 from sepcore.plan.tensors import FLOAT, Map, Plain
 
 
@@ -135,7 +136,7 @@ def pointwise(p: Lowering, node: Node, x: Map, weight: Array, bias: Array | None
         _pointwise_step(
             p,
             node,
-            p.pick(choice),
+            choice,
             x,
             weight[columns],
             None if bias is None else bias[columns],
@@ -148,7 +149,7 @@ def pointwise(p: Lowering, node: Node, x: Map, weight: Array, bias: Array | None
 def _pointwise_step(
     p: Lowering,
     node: Node,
-    tile: Tile,
+    choice: Choice[Tile],
     x: Map,
     weight: Array,
     bias: Array | None,
@@ -159,10 +160,12 @@ def _pointwise_step(
     """The step for the output channels of ``weight``, which ``out`` and ``extra`` begin with."""
     n, k = weight.shape
     m, lanes = x.pixels * p.images, p.isa.lanes
+    tile = p.pick(choice)
     panels = pointwise_pack.panels(tile, lanes, n)
     layout = (n, tile.vectors, tile.pair, tile.lanes(lanes))
     packed = p.weight((*key, layout), pointwise_pack.pack, weight, bias, tile, lanes)
     scaled = _scaled_weights(p, packed, x.factors, panels, k, tile.packed_columns(lanes)) if x.factors else None
+    p.pick(choice)  # for this step: the one that scales weights is none of its rows
     row_blocks, panel_blocks = _pointwise_split(p, m, n, k, tile.rows, panels)
     r = pointwise_rows
     p.step(
@@ -192,6 +195,7 @@ def _pointwise_step(
 def _scaled_weights(p: Lowering, packed: Hashable, factors: Map, panels: int, k: int, columns: int) -> Buffer:
     """Memory for the weights times one factor per input channel, and the step that fills it."""
     out = p.memory(FLOAT * panels * (k + 1) * columns)
+    p.forget_choice()
     rows = panels * (k + 1)
     blocks = p.split(rows, 256)
     r = scale_rows
