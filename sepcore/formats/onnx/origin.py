@@ -26,13 +26,16 @@ def origin(node: Any) -> str:
     module = _module(recorded) or node.name.rpartition("/")[0].strip("/")
     line = _line(recorded.get("pkg.torch.onnx.stack_trace", "") or node.doc_string)
     text = ", ".join(part for part in (module, line) if part) or node.doc_string.partition("\n")[0]
-    text = "".join(letter if letter.isprintable() else " " for letter in text[: _LONGEST + 1])
+    if not text.isprintable():
+        text = "".join(letter if letter.isprintable() else " " for letter in text[: _LONGEST + 1])
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 
 def _module(recorded: dict[str, str]) -> str:
     """The innermost module: the scopes are those of all modules around the node, and last the node's own."""
     text = recorded.get("pkg.torch.onnx.name_scopes", "")
+    if not text:
+        return ""
     try:
         scopes = ast.literal_eval(text) if len(text) < 10_000 else None
     except (ValueError, SyntaxError, MemoryError, RecursionError):
@@ -44,8 +47,10 @@ def _module(recorded: dict[str, str]) -> str:
 
 def _line(trace: str) -> str:
     """The innermost line of a stack trace that is not the framework's own."""
+    if not trace:
+        return ""
     frames = [(a or d, b or e, c or f) for a, b, c, d, e, f in _FRAME.findall(trace[:10_000])]
-    if trace and not trace.lstrip().startswith("File"):
+    if not trace.lstrip().startswith("File"):
         frames.reverse()
     own = [frame for frame in frames if not _FRAMEWORK.search(frame[0])] or frames
     return f"{own[-1][0]}:{own[-1][1]} in {own[-1][2]}" if own else ""

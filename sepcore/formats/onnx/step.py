@@ -60,6 +60,10 @@ class Operand:
         """Whether the elements are floating-point numbers."""
         return self.dtype.kind == "f"
 
+    def named(self, name: str) -> Operand:
+        """The same value by another name."""
+        return Operand(name, self.shape, self.dtype, self.content, self.elements)
+
 
 class Lost:
     """A value of which nothing is known, because what makes it is not supported; that has been reported."""

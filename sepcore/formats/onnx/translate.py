@@ -6,7 +6,6 @@ It must not know any ONNX operator: what each becomes is said in :mod:`sepcore.f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -150,21 +149,18 @@ class _Translation:
         for name, operand in bound:
             if operand.name in fresh and operand.name not in names:
                 names[operand.name] = name
-                self._known[name] = replace(operand, name=name)
+                self._known[name] = operand.named(name)
             elif name in self._outputs:
                 step.made.append(Node("identity", self.fresh(step.node.name), (operand.name,), (name,)))
-                self._known[name] = replace(operand, name=name)
+                self._known[name] = operand.named(name)
             else:
                 self._known[name] = operand
         first = next(iter(names), None)
         for node in step.made:
-            self._nodes.append(
-                node.with_(
-                    name=step.node.name if first in node.outputs else node.name,
-                    inputs=tuple(names.get(name, name) for name in node.inputs),
-                    outputs=tuple(names.get(name, name) for name in node.outputs),
-                )
-            )
+            title = step.node.name if first in node.outputs else node.name
+            inputs = tuple([names.get(name, name) for name in node.inputs])
+            outputs = tuple([names.get(name, name) for name in node.outputs])
+            self._nodes.append(Node(node.op, title, inputs, outputs, node.attrs, node.source))
 
     def fresh(self, stem: str) -> str:
         """A value or node name that nothing else has."""

@@ -119,6 +119,8 @@ def _check_text(path: str, text: bytes, start: int) -> None:
 
 def _varint(path: str, content: bytes, position: int, end: int) -> tuple[int, int]:
     """The number at ``position`` and where the next byte lies."""
+    if position < end and content[position] < 0x80:
+        return content[position], position + 1
     number = shift = 0
     start = position
     while position < end and shift < 64:
