@@ -50,7 +50,7 @@ def pointwise_steps(session: Session, size: int) -> list[Step]:
     return [step for step in program.steps if step.kernel.startswith("f32_pointwise")]
 
 
-def test_a_classifier_is_asked_for_by_the_layers_before(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_classifier_is_asked_for_by_the_layers_before() -> None:
     session = Session(graph(256, 4, 1000), SessionOptions(num_threads=1))
     isa = isas.by_name(session.isa)
     *layers, classifier = pointwise_steps(session, 28)
@@ -69,8 +69,21 @@ def test_a_classifier_is_asked_for_by_the_layers_before(monkeypatch: pytest.Monk
             assert at >= end and asked(step, isa) == (start, start)
     assert at >= end and not classifier.words[pointwise.AHEAD]
 
+
+def test_layers_of_one_pixel_ask_for_nothing() -> None:
+    """They take all that memory gives."""
+    session = Session(graph(64, 1, 4000), SessionOptions(num_threads=1))
+    isa = isas.by_name(session.isa)
+    layer, classifier = pointwise_steps(session, 8)
+    own = classifier.operands[words.WEIGHTS].offset
+    assert asked(layer, isa)[1] < own + classifier.weight_bytes
+    assert asked(classifier, isa) == (own, own)
+
+
+def test_the_lead_bounds_what_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ahead, "_LEAD_BYTES", 64 << 10)
     session = Session(graph(256, 4, 1000), SessionOptions(num_threads=1))
+    isa = isas.by_name(session.isa)
     *layers, _ = steps = pointwise_steps(session, 28)
     intervals = [asked(step, isa) for step in layers]
     assert all(end >= following for (_, end), (following, _) in pairwise(intervals))

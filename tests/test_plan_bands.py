@@ -72,3 +72,19 @@ def test_maps_too_narrow_for_a_tile_stay_layer_by_layer(monkeypatch: pytest.Monk
     expected = Session(network, SessionOptions(num_threads=1))(x)
     monkeypatch.setattr(bands, "LEAST_CHAINED_BYTES", 0)
     np.testing.assert_array_equal(Session(network, SessionOptions(num_threads=2))(x), expected)
+
+
+def test_a_stride_of_two_makes_no_more_rows_at_a_time() -> None:
+    """MobileNetV2's first layers in one chain: its ring of 96 channels before the stride holds 8 rows, not 12."""
+    rng = np.random.default_rng(0)
+    b = GraphBuilder("first layers")
+    y = b.input("input", ("n", 3, "h", "w"))
+    for ic, oc, size, stride, groups in ((3, 32, 3, 2, 1), (32, 32, 3, 1, 32), (32, 96, 1, 1, 1), (96, 96, 3, 2, 96)):
+        weight = rng.standard_normal((oc, ic // groups, size, size)).astype(np.float32)
+        y = b.add(
+            "conv2d", [y, b.constant("w", weight)], strides=(stride,) * 2, padding=(size // 2,) * 4, dilation=(1, 1),
+            groups=groups, activation=("clamp", 0.0, 6.0),
+        )  # fmt: skip
+    session = Session(b.build([y]), SessionOptions(num_threads=1))
+    first, *rest = kernels(session, 1, 3, 224, 224)
+    assert first == "chain" and not any("depthwise" in name for name in rest)

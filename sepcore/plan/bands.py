@@ -2,8 +2,9 @@
 
 A chain is a run of stem, dense, depthwise and pointwise layers, each the only reader of the one before. The maps in
 between shrink to rings of rows in the thread's scratch memory, each as many rows as the next layer's window spans.
-Rows are made when they are needed, in units of a fixed height, so that no unit wraps around its ring. Kernels and
-results stay the same; only the order of the work changes. Each tile of a chain is a run of bands of the last layer, and
+Rows are made when they are needed, in units of a fixed height, so that no unit wraps around its ring; before a stride
+of two as few as elsewhere, or the ring would be half as long again, and fewer layers have room. Kernels and results
+stay the same; only the order of the work changes. Each tile of a chain is a run of bands of the last layer, and
 computes again the rows that its first windows share with the tile before.
 """
 
@@ -96,7 +97,7 @@ class _Chain:
         units = [min(band, layers[-1].out_height)]
         rings: list[int] = []
         for layer, maker in zip(reversed(layers), reversed(layers[:-1])):
-            unit = min(units[0] * layer.stride, maker.out_height)
+            unit = min(units[0] * layer.stride, band, maker.out_height)
             span = (units[0] - 1) * layer.stride + layer.size
             # One unit more than the windows span: rows are made a unit at a time.
             rings.insert(0, unit if layer.size == 1 else -(-(span + unit) // unit) * unit)

@@ -25,6 +25,7 @@ from sepcore.plan.bands import LEAST_CHAINED_BYTES
 from sepcore.plan.drafts import Buffer
 from sepcore.plan.lowering import Lowering
 from sepcore.plan.select import Choice
+from sepcore.plan.split import row_and_panel_blocks
 from sepcore.plan.tensors import FLOAT, Map, Plain
 
 
@@ -211,12 +212,10 @@ def _scaled_weights(p: Lowering, packed: Hashable, factors: Map, panels: int, k:
 
 
 def _pointwise_split(p: Lowering, m: int, n: int, k: int, rows: int, panels: int) -> tuple[int, int]:
-    """Row blocks and panel blocks: pixels are divided while they outweigh the weights, else output channels."""
+    """Row blocks and panel blocks of a layer of ``m`` pixels by ``n`` output channels."""
     if p.workers == 1 or m * n * k < 20_000:
         return 1, 1
-    if m >= n or panels < 2:
-        return p.split(m // rows, 1), 1
-    return 1, p.split(panels, 1)
+    return row_and_panel_blocks(m, rows, panels, p.workers, by_rows=m >= n)
 
 
 def _depthwise(p: Lowering, node: Node, weight: Array, bias: Array | None, padding: tuple[int, int, int, int]) -> bool:

@@ -1,0 +1,53 @@
+"""Blocks of a layer: every tile in one, threads with as much to do, and pixels undivided where weights are larger."""
+
+from __future__ import annotations
+
+import pytest
+
+from sepcore.plan.split import row_and_panel_blocks
+
+# Pixels, rows of a tile, weight panels: of MobileNetV2's and V3-Large's last layers, which two threads shared 3 to 2.
+UNEVEN = [(49, 7, 5), (196, 2, 9), (49, 7, 3), (49, 14, 5), (784, 14, 1)]
+
+
+def longest_share(pixels: int, rows: int, panels: int, threads: int, by_rows: bool) -> float:
+    """What the last thread has to do of all tiles, by the kernel's own arithmetic; threads as fast as each other."""
+    down, across = row_and_panel_blocks(pixels, rows, panels, threads, by_rows)
+    tiles = []
+    for part in range(across):
+        columns = (part + 1) * panels // across - part * panels // across
+        for block in range(down):
+            units = pixels // rows
+            begin, end = block * units // down * rows, (block + 1) * units // down * rows
+            end = pixels if block == down - 1 else end
+            assert end - begin >= rows and columns > 0
+            tiles.append(-(-(end - begin) // rows) * columns)
+    assert sum(tiles) == -(-pixels // rows) * panels
+    ends = [0] * threads
+    while tiles:
+        thread = ends.index(min(ends))
+        ends[thread] += tiles.pop(-1 if thread % 2 else 0)
+    return max(ends) / (-(-pixels // rows) * panels)
+
+
+@pytest.mark.parametrize(("pixels", "rows", "panels"), UNEVEN)
+@pytest.mark.parametrize("by_rows", [False, True])
+def test_two_threads_have_as_much_to_do(pixels: int, rows: int, panels: int, by_rows: bool) -> None:
+    assert longest_share(pixels, rows, panels, 2, by_rows) < 0.54
+
+
+@pytest.mark.parametrize("threads", [2, 3, 4, 8])
+@pytest.mark.parametrize("pixels", [1, 5, 49, 196, 3136])
+@pytest.mark.parametrize("rows", [1, 4, 7, 14])
+@pytest.mark.parametrize("panels", [1, 2, 7, 20])
+def test_no_block_is_empty(pixels: int, rows: int, panels: int, threads: int) -> None:
+    if pixels >= rows:
+        share = longest_share(pixels, rows, panels, threads, by_rows=pixels > 100)
+        assert share <= 1
+
+
+def test_only_the_larger_operand_is_divided_where_that_is_even() -> None:
+    down, across = row_and_panel_blocks(3136, 14, 4, 2, by_rows=True)
+    assert across == 1 and down % 2 == 0
+    down, across = row_and_panel_blocks(49, 7, 40, 2, by_rows=False)
+    assert down == 1 and across % 2 == 0
