@@ -37,6 +37,19 @@ def call(
     at_end: bool = True,
 ) -> NDArray[np.float32]:
     """Run every tile (the last first: their order must not matter); returns a copy of OUT, NaN where nothing wrote."""
+    return call_all(address, words, arrays, activation, tiles, scratch, at_end)[step.OUT]
+
+
+def call_all(
+    address: int,
+    words: dict[int, int],
+    arrays: dict[int, NDArray[Any]],
+    activation: tuple[int, float, float] = (0, 0.0, 0.0),
+    tiles: int = 1,
+    scratch: int = 0,
+    at_end: bool = True,
+) -> dict[int, NDArray[np.float32]]:
+    """As :func:`call`; returns copies of all operands."""
     memory = {word: guarded(array, at_end) for word, array in arrays.items()}
     thread = np.zeros(128, np.int64)
     room = guarded(np.zeros(max(1, scratch // 8), np.int64), at_end)
@@ -52,7 +65,7 @@ def call(
     function = _KERNEL(address)
     for tile in reversed(range(tiles)):
         function(row.ctypes.data, tile, thread.ctypes.data, 0)
-    return memory[step.OUT].copy()
+    return {word: array.copy() for word, array in memory.items()}
 
 
 def padded(array: NDArray[Any], stride: int, fill: float = 0.0) -> NDArray[np.float32]:
@@ -68,4 +81,4 @@ def close(found: NDArray[Any], expected: NDArray[Any], scale: float = 1.0) -> No
     np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-6 * max(1.0, scale))
 
 
-__all__ = ["ACTIVATIONS", "KernelSpec", "call", "close", "padded"]
+__all__ = ["ACTIVATIONS", "KernelSpec", "call", "call_all", "close", "padded"]

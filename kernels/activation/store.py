@@ -36,20 +36,28 @@ def by_activation(e: Emitter, step_pointer: Any, write: Callable[[int], None]) -
 
 
 def store_activated(
-    e: Emitter, step_pointer: Any, values: Sequence[Any], places: Sequence[Any], in_place: Callable[[int], None]
+    e: Emitter,
+    step_pointer: Any,
+    values: Sequence[Any],
+    places: Sequence[Any],
+    in_place: Callable[[int], None],
+    behind: Callable[[Sequence[Any]], None] = lambda stored: None,
 ) -> None:
-    """Store ``values[i]`` at ``places[i]``, activated.
+    """Store ``values[i]`` at ``places[i]``, activated; ``behind`` emits what else is done with the stored vectors.
 
     An expensive activation needs registers that a full tile does not have: the values are stored as they are and
-    ``in_place(code)`` emits a loop over the stored tile.
+    ``in_place(code)`` emits a loop over the stored tile, and nothing is ``behind``.
     """
 
     def write(code: int) -> None:
         p, q = parameters(e, step_pointer)
-        for value, place in zip(values, places):
-            e.store(value if is_expensive(code) else emit_activation(e, code, value, p, q), place)
+        stored = [value if is_expensive(code) else emit_activation(e, code, value, p, q) for value in values]
+        for value, place in zip(stored, places):
+            e.store(value, place)
         if is_expensive(code):
             in_place(code)
+        else:
+            behind(stored)
 
     by_activation(e, step_pointer, write)
 

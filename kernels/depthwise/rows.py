@@ -5,6 +5,8 @@ one input row of zeros. Strides are in bytes; channels are a multiple of the lan
 read from ZEROS, columns beside it are left out by variants of the tile: no padded copy is made. OUT may not overlap X.
 A step may be a band of a map: its OUT_HEIGHT rows are those from FIRST_ROW on, OUT is the band's own memory, and input
 row i stands at row (i + X_PHASE) mod X_RING of X (HEIGHT and 0 where every row has a place of its own).
+EXTRA, where there is one, is filled with the sums of the whole map's rows, float32 [rows][channels]; the tile's width
+must divide the map's, or outputs would count twice.
 """
 
 from __future__ import annotations
@@ -132,6 +134,9 @@ def _build(spec: KernelSpec) -> Callable[[int, int, int, int], None]:
         zeros = load_word(at + 8 * step.ZEROS)
         pad_top = load_word(at + 8 * PAD_TOP)
         first_row = load_word(at + 8 * FIRST_ROW)
+        map_sums, sums_row = load_word(at + 8 * step.EXTRA), groups * lanes * 4
+        if map_sums != 0:
+            map_sums += image * load_word(at + 8 * step.EXTRA_IMAGE) + channel_bytes + first_row * sums_row
         ring, phase = load_word(at + 8 * X_RING), load_word(at + 8 * X_PHASE)
         pointers = thread + _ROW_POINTERS
         units = (out_height + tile_rows - 1) // tile_rows
@@ -139,6 +144,7 @@ def _build(spec: KernelSpec) -> Callable[[int, int, int, int], None]:
         end = min(out_height, ((row_block + 1) * units // row_blocks) * tile_rows)
         # A map of one row: both rows of the tile are written to the same place, the valid one last.
         tile_out_row = out_row if out_height > 1 else 0
+        tile_sums_row = sums_row if out_height > 1 else 0
         for y0 in range(begin, end, tile_rows):
             y = max(0, min(y0, end - tile_rows))
             for r in range(input_rows):
@@ -153,13 +159,26 @@ def _build(spec: KernelSpec) -> Callable[[int, int, int, int], None]:
                 lacks_left, lacks_right = column < 0, column + input_columns > width
                 target = out + y * out_row + first * out_pixel
                 offset = column * x_pixel
+                sums = map_sums + y * sums_row if map_sums != 0 else 0
                 if lacks_left and lacks_right:
-                    whole(pointers, offset, weights, target, channels, x_pixel, tile_out_row, out_pixel, at)
+                    whole(
+                        pointers, offset, weights, target, channels, x_pixel, tile_out_row, out_pixel, at,
+                        sums, tile_sums_row, x0,
+                    )  # fmt: skip
                 elif lacks_left:
-                    leftmost(pointers, offset, weights, target, channels, x_pixel, tile_out_row, out_pixel, at)
+                    leftmost(
+                        pointers, offset, weights, target, channels, x_pixel, tile_out_row, out_pixel, at,
+                        sums, tile_sums_row, x0,
+                    )  # fmt: skip
                 elif lacks_right:
-                    rightmost(pointers, offset, weights, target, channels, x_pixel, tile_out_row, out_pixel, at)
+                    rightmost(
+                        pointers, offset, weights, target, channels, x_pixel, tile_out_row, out_pixel, at,
+                        sums, tile_sums_row, x0,
+                    )  # fmt: skip
                 else:
-                    inner(pointers, offset, weights, target, channels, x_pixel, tile_out_row, out_pixel, at)
+                    inner(
+                        pointers, offset, weights, target, channels, x_pixel, tile_out_row, out_pixel, at,
+                        sums, tile_sums_row, x0,
+                    )  # fmt: skip
 
     return kernel

@@ -5,6 +5,7 @@ It must not know how tiles are spread over a map, nor where rows outside the map
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sepcore.kernels.activation.store import activate_in_place, store_activated
@@ -16,10 +17,11 @@ from sepcore.kernels.isa import Isa
 def depthwise_tile(window: Window, left: int, right: int, isa: Isa) -> Any:
     """An intrinsic that computes one tile for a range of channels.
 
-    ``f(row_pointers, x_offset, weights, out, channels, x_pixel, out_row, out_pixel, step)``: input row r of the tile
-    starts at ``row_pointers[r] + x_offset``; its first ``left`` and last ``right`` columns lie outside the map and
-    are not read. ``channels`` is a multiple of the lanes; strides in bytes. Rows are stored from the last to the
-    first: with ``out_row`` 0 the first one stays.
+    ``f(row_pointers, x_offset, weights, out, channels, x_pixel, out_row, out_pixel, step, sums, sums_row, column)``:
+    input row r of the tile starts at ``row_pointers[r] + x_offset``; its first ``left`` and last ``right`` columns lie
+    outside the map and are not read. ``channels`` is a multiple of the lanes; strides in bytes. Rows are stored from
+    the last to the first: with ``out_row`` 0 the first one stays. Where ``sums`` is not 0, the outputs of row y are
+    added to the channels at ``sums + y * sums_row`` one after another; they are the first there in ``column`` 0.
     """
     w = window
     name = f"depthwise_{isa.name}_k{w.size}s{w.stride}_{w.rows}x{w.width}_l{left}r{right}"
@@ -27,7 +29,7 @@ def depthwise_tile(window: Window, left: int, right: int, isa: Isa) -> Any:
     def body(b: Any, args: Any) -> None:
         _Writer(Emitter(b, isa), window, left, right).channels(args)
 
-    return integer_intrinsic(name, 9, body)
+    return integer_intrinsic(name, 12, body)
 
 
 class _Writer:
@@ -38,15 +40,18 @@ class _Writer:
     def channels(self, args: Any) -> None:
         """The loop over vectors of channels."""
         e, b, w = self.e, self.b, self.window
-        pointers, x_offset, weights, out, channels, self.x_pixel, self.out_row, self.out_pixel, step_ = args
+        pointers, x_offset, weights, out, channels, self.x_pixel, self.out_row, self.out_pixel, step_ = args[:9]
+        sums, self.sums_row, column = args[9:]
         self.step = e.pointer(step_)
+        self.has_sums = b.icmp_unsigned("!=", sums, i64(0))
+        self.is_first = b.icmp_unsigned("==", column, i64(0))
         table = e.pointer(pointers)
         rows = [e.pointer(b.add(b.load(e.at(table, 8 * r), align=8, typ=I64), x_offset)) for r in range(w.input_rows)]
         loop = Loop(b, channels, e.lanes)
         offset = b.shl(loop.i, i64(2))
         taps = e.at(e.pointer(weights), b.mul(loop.i, i64(FLOAT_BYTES * (w.size * w.size + 1))))
-        sums = self.products([e.at(row, offset) for row in rows], taps)
-        self.finish(sums, e.at(e.pointer(out), offset))
+        self.row_sums = e.at(e.pointer(sums), offset)
+        self.finish(self.products([e.at(row, offset) for row in rows], taps), e.at(e.pointer(out), offset))
         loop.end()
 
     def products(self, rows: list[Any], taps: Any) -> list[list[Any]]:
@@ -73,7 +78,20 @@ class _Writer:
         e, w = self.e, self.window
         order = [(y, x) for y in reversed(range(w.rows)) for x in range(w.width)]
         places = [e.at(e.at(out, e.times(y, self.out_row)), e.times(x, self.out_pixel)) for y, x in order]
-        store_activated(e, self.step, [sums[y][x] for y, x in order], places, lambda c: self.activate_stored(out, c))
+        values = [sums[y][x] for y, x in order]
+        store_activated(e, self.step, values, places, lambda c: self.activate_stored(out, c), self.add_up)
+
+    def add_up(self, stored: Sequence[Any]) -> None:
+        """The sum of each row, one output after another: it does not depend on how wide tiles are."""
+        e, b, w = self.e, self.b, self.window
+        with b.if_then(self.has_sums, likely=False):
+            places = [e.at(self.row_sums, e.times(y, self.sums_row)) for y in reversed(range(w.rows))]
+            totals = [e.load(place) for place in places]  # all of them first: with ``sums_row`` 0 they are one place
+            for place, total, row in zip(places, totals, range(0, len(stored), w.width)):
+                total = b.select(self.is_first, stored[row], b.fadd(total, stored[row]))
+                for value in stored[row + 1 : row + w.width]:
+                    total = b.fadd(total, value)
+                e.store(total, place)
 
     def activate_stored(self, out: Any, code: int) -> None:
         e, b, w = self.e, self.b, self.window

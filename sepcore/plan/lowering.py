@@ -22,6 +22,7 @@ from sepcore.ir.graph import Graph, Node, Value
 from sepcore.kernels import isa as isas
 from sepcore.kernels import step as words
 from sepcore.kernels.activation import codes
+from sepcore.kernels.depthwise import rows as depthwise
 from sepcore.kernels.elementwise import layout
 from sepcore.kernels.spec import KernelSpec
 from sepcore.plan.ahead import prefetch_ahead
@@ -410,13 +411,14 @@ class Lowering:
         placed = self._node.output in self.places.homes  # where what only rearranges channels expects it
         if not isinstance(tensor, Map) or placed or not self.only_consumer(name):
             return False
-        users = [i for i, d in enumerate(self._drafts) if any(b is tensor.buffer for b, _ in d.operands.values())]
-        draft = self._drafts[users[0]] if len(users) == 1 else None  # what makes the map; nothing has read it yet
-        if draft is None or draft.kernel.op not in _WITH_EPILOGUE or draft.words[words.ACTIVATION] != codes.LINEAR:
+        if (position := self._only_step_at(tensor)) is None:
             return False
-        if draft.operands[words.OUT] != (tensor.buffer, tensor.offset):
+        draft = self._drafts[position]
+        if draft.kernel.op not in _WITH_EPILOGUE or draft.words[words.ACTIVATION] != codes.LINEAR:
             return False
-        self._drafts[users[0]] = replace(
+        if draft.kernel.op == "depthwise" and words.EXTRA in draft.operands:  # sums of what would be overwritten
+            return False
+        self._drafts[position] = replace(
             draft,
             words={**draft.words, words.ACTIVATION: codes.CALL},
             node=f"{draft.node}+{self._node.name}",
@@ -424,6 +426,31 @@ class Lowering:
         )
         self.alias(self._node.output, tensor)
         return True
+
+    def row_sums_behind(self, name: str) -> Map | None:
+        """Have the depthwise layer that makes the map ``name`` add up each of its rows, where it can.
+
+        It can where its tiles do not overlap and it applies no function of a user's. Returns the sums as a map one
+        pixel wide.
+        """
+        x = self.tensors[name]
+        if not isinstance(x, Map) or self.batched or (position := self._only_step_at(x)) is None:
+            return None
+        draft, row_bytes = self._drafts[position], FLOAT * self.padded(x.channels)
+        if draft.kernel.op != "depthwise" or draft.words[words.ACTIVATION] == codes.CALL:
+            return None
+        if x.width % draft.kernel.parameters.width or FLOAT * draft.words[depthwise.CHANNELS] != row_bytes:
+            return None
+        sums = Map(self.memory(x.height * row_bytes), x.height, 1, x.channels, row_bytes)
+        self._drafts[position] = replace(draft, operands={**draft.operands, words.EXTRA: (sums.buffer, 0)})
+        return sums
+
+    def _only_step_at(self, tensor: Map) -> int | None:
+        """The step that makes a map, where it makes all of it and nothing has read it yet."""
+        users = [i for i, d in enumerate(self._drafts) if any(b is tensor.buffer for b, _ in d.operands.values())]
+        if len(users) != 1 or self._drafts[users[0]].operands[words.OUT] != (tensor.buffer, tensor.offset):
+            return None
+        return users[0]
 
     # --- the end ------------------------------------------------------------------------------------------------
 

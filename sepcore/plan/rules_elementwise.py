@@ -16,15 +16,24 @@ _OPERATIONS = ("add", "sub", "mul", "div")
 
 
 def global_average_pool(p: Lowering, node: Node) -> None:
-    """The mean over a map's pixels."""
+    """The mean over a map's pixels; the depthwise layer before adds up its rows while they are in registers."""
     x = p.as_map(node.inputs[0])
+    pixels = x.pixels
+    x = p.row_sums_behind(node.inputs[0]) or x
     out = p.new_map(node.output)
     r = pool_rows
     blocks = p.split(p.padded(x.channels) // p.isa.lanes, 4)
     p.step(
         r.row(p.isa.name),
         blocks,
-        {r.PIXELS: x.pixels, r.CHANNELS: p.padded(x.channels), r.X_PIXEL: x.pixel_bytes, r.CHANNEL_BLOCKS: blocks},
+        {
+            r.PIXELS: pixels,
+            r.ROWS: x.height,
+            r.WIDTH: x.width,
+            r.CHANNELS: p.padded(x.channels),
+            r.X_PIXEL: x.pixel_bytes,
+            r.CHANNEL_BLOCKS: blocks,
+        },
         x=x,
         out=out,
         macs=0,
