@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 
@@ -33,12 +31,21 @@ def graph(channels: int, layers: int, classes: int) -> Graph:
     return b.build([b.add("linear", [y, b.constant("w", weight)])])
 
 
-def asked(step: Step, isa: isas.Isa) -> tuple[int, int]:
-    """First and last byte behind that the step asks for, from the start of the weights' region."""
+def asked(step: Step, isa: isas.Isa) -> tuple[int, int] | None:
+    """First and last byte behind that the step asks for, in the weights' region; None where it asks for nothing."""
     w, tile = step.words, pointwise_tile(step, isa)
     lines = w[pointwise.PANELS] * -(-w[pointwise.M] // tile.rows) * (w[pointwise.K] >> w[pointwise.PREFETCH_SHIFT])
-    first = step.operands[words.WEIGHTS].offset + w[pointwise.AHEAD]
+    if pointwise.AHEAD not in step.operands:
+        assert lines == 0
+        return None
+    first = step.operands[pointwise.AHEAD].offset
     return first, first + 64 * lines
+
+
+def pace(step: Step, isa: isas.Isa) -> float:
+    """Bytes that the step asks for while it multiplies and adds once."""
+    tile = pointwise_tile(step, isa)
+    return 64 / (tile.rows * tile.columns(isa.lanes) << step.words[pointwise.PREFETCH_SHIFT])
 
 
 def pointwise_tile(step: Step, isa: isas.Isa) -> pointwise.Tile:
@@ -50,24 +57,29 @@ def pointwise_steps(session: Session, size: int) -> list[Step]:
     return [step for step in program.steps if step.kernel.startswith("f32_pointwise")]
 
 
+def own(step: Step) -> tuple[int, int]:
+    """First byte of the step's weights, and the one behind its last."""
+    first = step.operands[words.WEIGHTS].offset
+    return first, first + step.weight_bytes
+
+
 def test_a_classifier_is_asked_for_by_the_layers_before() -> None:
     session = Session(graph(256, 4, 1000), SessionOptions(num_threads=1))
     isa = isas.by_name(session.isa)
     *layers, classifier = pointwise_steps(session, 28)
-    own = classifier.operands[words.WEIGHTS].offset
-    end = own + classifier.weight_bytes
-    # Four layers have the time to ask for everything; then nobody asks again, nor for memory behind all weights.
-    at = layers[0].operands[words.WEIGHTS].offset
-    for step in (*layers, classifier):
-        start = step.operands[words.WEIGHTS].offset
-        if step.words[pointwise.AHEAD]:
-            first, after = asked(step, isa)
-            assert first == max(at, start + step.weight_bytes // step.words[pointwise.PANELS])
-            assert after < 2 * end
-            at = after
-        else:
-            assert at >= end and asked(step, isa) == (start, start)
-    assert at >= end and not classifier.words[pointwise.AHEAD]
+    spans = [asked(step, isa) for step in layers]
+    # One after another, each as far as its own weights at least, the last as far as the classifier's.
+    assert spans[0] is not None and spans[0][0] <= own(layers[0])[1]
+    at = spans[0][0]
+    for step, span in zip(layers, spans):
+        if span is not None:
+            assert span[0] <= max(at, own(step)[1])
+            at = max(at, span[1])
+        assert at >= own(step)[1]
+    assert at >= own(classifier)[1]
+    # No earlier than the pace demands: the first layer has no part in it.
+    assert spans[0][1] < own(classifier)[0]
+    assert all(pace(step, isa) <= ahead._BYTES_A_PRODUCT for step in layers)
 
 
 def test_layers_of_one_pixel_ask_for_nothing() -> None:
@@ -75,30 +87,54 @@ def test_layers_of_one_pixel_ask_for_nothing() -> None:
     session = Session(graph(64, 1, 4000), SessionOptions(num_threads=1))
     isa = isas.by_name(session.isa)
     layer, classifier = pointwise_steps(session, 8)
-    own = classifier.operands[words.WEIGHTS].offset
-    assert asked(layer, isa)[1] < own + classifier.weight_bytes
-    assert asked(classifier, isa) == (own, own)
+    span = asked(layer, isa)
+    assert span is not None and span[1] < own(classifier)[1]
+    assert asked(classifier, isa) is None
 
 
 def test_the_lead_bounds_what_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for the steps of the last layer that asks, which are halves at a time."""
     monkeypatch.setattr(ahead, "_LEAD_BYTES", 64 << 10)
     session = Session(graph(256, 4, 1000), SessionOptions(num_threads=1))
     isa = isas.by_name(session.isa)
-    *layers, _ = steps = pointwise_steps(session, 28)
-    intervals = [asked(step, isa) for step in layers]
-    assert all(end >= following for (_, end), (following, _) in pairwise(intervals))
-    assert all(first > step.operands[words.WEIGHTS].offset for step, (first, _) in zip(layers, intervals))
-    for step in steps:
-        first, end = asked(step, isa)
-        own = step.operands[words.WEIGHTS].offset
-        # Halves of the steps at a time: never twice what is left, but always as much as the layer itself has.
-        assert end - first <= max(2 * (own + step.weight_bytes + (64 << 10) - first), 2 * step.weight_bytes)
+    for step in pointwise_steps(session, 28)[:-1]:
+        span = asked(step, isa)
+        if span is not None:
+            first, end = own(step)
+            assert first < span[0] < end + (64 << 10)
+            assert span[1] - span[0] <= 2 * (end + (64 << 10) - span[0])
 
 
 def test_a_layer_asks_for_its_next_panel_first() -> None:
     session = Session(graph(96, 1, 10), SessionOptions(num_threads=1))
     isa = isas.by_name(session.isa)
     step = pointwise_steps(session, 56)[0]
-    panel = step.weight_bytes // step.words[pointwise.PANELS]
-    assert step.words[pointwise.AHEAD] == panel
-    assert asked(step, isa)[1] >= step.operands[words.WEIGHTS].offset + step.weight_bytes
+    span = asked(step, isa)
+    assert span is not None
+    assert span[0] == own(step)[0] + step.weight_bytes // step.words[pointwise.PANELS]
+    assert span[1] >= own(step)[1]
+
+
+def test_a_layer_of_scaled_weights_asks_for_the_next_layers() -> None:
+    """Its own come out of the arena; those that they are made of have been read by then."""
+    rng = np.random.default_rng(0)
+    b = GraphBuilder("squeeze")
+
+    def conv(x: str, ic: int, oc: int, groups: int = 1) -> str:
+        size = 3 if groups > 1 else 1
+        weight = rng.standard_normal((oc, ic // groups, size, size)).astype(np.float32)
+        return b.add(
+            "conv2d", [x, b.constant("w", weight)], strides=(1, 1), padding=(size // 2,) * 4, dilation=(1, 1),
+            groups=groups, activation=("relu",),
+        )  # fmt: skip
+
+    y = conv(b.input("input", ("n", 128, "h", "w")), 128, 128, 128)
+    s = conv(conv(b.add("reduce_mean", [y], axes=(2, 3), keepdims=True), 128, 16), 16, 128)
+    y = b.add("reduce_mean", [conv(b.add("mul", [y, s]), 128, 128)], axes=(2, 3), keepdims=False)
+    classes = b.constant("w", rng.standard_normal((1000, 128)).astype(np.float32))
+    session = Session(b.build([b.add("linear", [y, classes])]), SessionOptions(num_threads=1))
+    isa = isas.by_name(session.isa)
+    *_, projection, classifier = pointwise_steps(session, 28)
+    span = asked(projection, isa)
+    assert projection.operands[words.WEIGHTS].space == "private"
+    assert span is not None and span[0] <= own(classifier)[0] and span[1] >= own(classifier)[1]

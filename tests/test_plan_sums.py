@@ -1,4 +1,4 @@
-"""Pooling behind a depthwise layer, which adds up the rows: the same bits as pooling its map, whoever makes the rows."""
+"""Pooling behind a depthwise layer, which adds up the rows: the same bits as pooling its map."""
 
 from __future__ import annotations
 

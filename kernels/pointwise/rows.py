@@ -4,7 +4,8 @@ Operands of a step: X float32 pixels [m][x_stride], WEIGHTS as ``pack`` lays the
 optional residual [m][extra_stride]. Strides are in bytes, multiples of the vector; channels past the last are padding
 that may hold any finite value. OUT overlaps neither X nor EXTRA. A ``gathered`` row reads input channels that are not
 next to each other: COLUMNS is the address of a table of int64, the bytes from a pixel's start to each of the K channels
-and one number more, which is read and not used.
+and one number more, which is read and not used. From AHEAD on, where it is not 0, memory is asked for on the way: it
+may be any address.
 """
 
 from __future__ import annotations
@@ -143,7 +144,9 @@ def _build(spec: KernelSpec) -> Callable[[int, int, int, int], None]:
         if begin == end:
             return
         part = index // row_blocks
-        ahead = weights + load_word(at + 8 * AHEAD)
+        ahead = load_word(at + 8 * AHEAD)
+        if ahead == 0:
+            ahead = weights
         tiles_down, line_bytes = (m + mr - 1) // mr, (k >> shift) * 64
         for p in range(part * panels // panel_blocks, (part + 1) * panels // panel_blocks):
             residual = extra

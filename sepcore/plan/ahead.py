@@ -1,29 +1,36 @@
 """Decides which weights a step asks for ahead of their use; results do not depend on it.
 
 Weights lie in memory in the order of their use, and are used once an image: a network's do not stay in caches that it
-shares with others. Layers of many pixels take longer to compute than memory takes to bring their weights; layers of
-one pixel do nothing but wait for theirs. So the former ask, step by step, for all weights up to a lead. The latter
-ask for nothing: they take all that memory gives, and a second row of requests takes a seventh of it away.
+shares with others. Layers of many pixels take longer to compute than memory takes to bring their weights; layers of a
+few pixels do nothing but wait for theirs. So the former ask for the weights of both, at a pace that memory keeps up
+with, and as late as that allows: what waits for long in a cache that others use is lost. The latter ask for nothing:
+they take all that memory gives, and a second row of requests takes a seventh of it away.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
 
 from sepcore.kernels import isa as isas
 from sepcore.kernels import step as words
 from sepcore.kernels.pointwise import rows as pointwise
-from sepcore.plan.drafts import Draft
-from sepcore.plan.weights import Place, WeightStore
+from sepcore.plan.drafts import Buffer, Draft
+from sepcore.plan.tensors import FLOAT
+from sepcore.plan.weights import WeightStore
 
-_LEAD_BYTES = 2 << 20
-"""What is asked for and not yet used. On a machine whose third cache other tenants empty within a millisecond, half a
-MiB to 4 MiB are alike; on a quiet one, 512 KiB win half as much as 4 MiB on MobileNetV3-Large, and 16 MiB less."""
+_BYTES_A_PRODUCT = 0.4
+"""The pace: bytes asked for while a layer multiplies and adds once, some 20 GB/s on a core of 100 GFLOP/s."""
+
+_LEAD_BYTES = 3 << 20
+"""What is asked for and not yet used. With 6 and 12 MiB more of it is lost again: the third cache has other users."""
 
 _LINE_BYTES = 64
 _LARGEST_SHIFT = 8
 _NOTHING_SHIFT = 62  # asks for one line, again and again
+
+_POINTWISE = ("pointwise", "pointwise_gathered")
 
 
 def prefetch_ahead(drafts: Sequence[Draft], weights: WeightStore) -> list[Draft]:
@@ -31,40 +38,98 @@ def prefetch_ahead(drafts: Sequence[Draft], weights: WeightStore) -> list[Draft]
 
     Layers of a chain prefetch nothing new: each band reads the same weights.
     """
-    out = []
-    asked = Place(-1, 0)  # where all before it has been asked for
-    ends: dict[int, int] = {}  # of each region of the weights; what is behind may be no memory at all
-    for draft in drafts:
-        for key in draft.weights.values():
-            if key != "zeros":
-                place = weights.place(key)
-                ends[place.region] = max(ends.get(place.region, 0), place.offset + weights.size(key))
-    for draft in drafts:
-        if draft.kernel.op in ("pointwise", "pointwise_gathered") and words.WEIGHTS in draft.weights:
-            key = draft.weights[words.WEIGHTS]
-            own = weights.place(key)
-            draft, asked = _asking(draft, own, weights.size(key), asked, ends[own.region])
+    origin = _origin(drafts, weights)
+    if origin is None:
+        return list(drafts)
+    ends = list(_ends(drafts, weights, weights.place(origin).region))
+    targets = _targets(drafts, ends)
+    asked, out = 0, []
+    for draft, end, target in zip(drafts, ends, targets):
+        if draft.kernel.op in _POINTWISE:
+            first = max(asked, _behind_panel(draft, weights, origin, end))
+            draft, asked = _asking(draft, weights, origin, first, target)
         out.append(draft)
     return out
 
 
-def _asking(draft: Draft, own: Place, size: int, asked: Place, last: int) -> tuple[Draft, Place]:
-    """A pointwise layer whose ``size`` bytes of weights are at ``own``, and up to where it asks: ``last`` at most."""
-    w, tile, r = draft.words, draft.kernel.parameters, pointwise
-    panel_bytes = 4 * (w[r.K] + 1) * tile.packed_columns(isas.by_name(draft.kernel.isa).lanes)
-    first = own.offset + panel_bytes
-    if asked.region == own.region:
-        first = max(first, asked.offset)
-    end = min(own.offset + size + _LEAD_BYTES, last)
-    if first >= end or w[r.M] == 1:
-        return replace(draft, words={**w, r.AHEAD: 0, r.PREFETCH_SHIFT: _NOTHING_SHIFT}), asked
-    tiles: int = w[r.PANELS] * -(-w[r.M] // tile.rows)
+def _origin(drafts: Sequence[Draft], weights: WeightStore) -> Hashable | None:
+    """A block in the region that most of the weights are in: the others' are not worth asking for."""
+    sizes, blocks = Counter[int](), {}
+    for draft in drafts:
+        for key in _keys(draft):
+            region = weights.place(key).region
+            sizes[region] += weights.size(key)
+            blocks[region] = key
+    return blocks[max(sizes, key=lambda region: sizes[region])] if sizes else None
 
-    def covered(shift: int) -> int:
-        return tiles * (w[r.K] >> shift) * _LINE_BYTES
 
+def _keys(draft: Draft) -> Iterator[Hashable]:
+    """The blocks of the weights that a step reads."""
+    for row in (draft, *(row for run in draft.chain for row in run)):
+        yield from (key for key in row.weights.values() if key != "zeros")
+        yield from (buffer.key for buffer, _ in row.operands.values() if buffer.space == "weights")
+
+
+def _ends(drafts: Sequence[Draft], weights: WeightStore, region: int) -> Iterator[int]:
+    """Up to where in the region the steps from the first to each read."""
+    end = 0
+    for draft in drafts:
+        for key in _keys(draft):
+            place = weights.place(key)
+            if place.region == region:
+                end = max(end, place.offset + weights.size(key))
+        yield end
+
+
+def _targets(drafts: Sequence[Draft], ends: Sequence[int]) -> list[int]:
+    """Up to where all should have been asked for when each step ends, so that the later ones keep the pace."""
+    targets = []
+    target = ends[-1] if ends else 0
+    for draft, end in zip(reversed(drafts), reversed(ends)):
+        target = min(target, end + _LEAD_BYTES)
+        targets.append(target)
+        target = max(end, target - _coverage(draft, _slowest(draft)))
+    return targets[::-1]
+
+
+def _slowest(draft: Draft) -> int:
+    """The shift at which a layer asks at the pace, or for nothing where its own weights take all that memory gives."""
+    if draft.kernel.op not in _POINTWISE or draft.words[pointwise.M] * _BYTES_A_PRODUCT < FLOAT:
+        return _NOTHING_SHIFT
+    tile = draft.kernel.parameters
+    products = tile.rows * tile.columns(isas.by_name(draft.kernel.isa).lanes)
     shift = 0
-    while shift < _LARGEST_SHIFT and first + covered(shift) > end and covered(shift + 1) > size:
+    while shift < _LARGEST_SHIFT and _BYTES_A_PRODUCT * (products << shift) < _LINE_BYTES:
         shift += 1
-    draft = replace(draft, words={**w, r.AHEAD: first - own.offset, r.PREFETCH_SHIFT: shift})
-    return draft, Place(own.region, min(first + covered(shift), end))
+    return shift
+
+
+def _coverage(draft: Draft, shift: int) -> int:
+    """Bytes that a layer asks for: a line every ``2**shift`` steps along its input channels, in every tile."""
+    if shift == _NOTHING_SHIFT:
+        return 0
+    w, tile, r = draft.words, draft.kernel.parameters, pointwise
+    tiles: int = w[r.PANELS] * -(-w[r.M] // tile.rows)
+    return tiles * (w[r.K] >> shift) * _LINE_BYTES
+
+
+def _behind_panel(draft: Draft, weights: WeightStore, origin: Hashable, end: int) -> int:
+    """From where on a layer need not read for itself what it would ask for: its second panel, or the next layer's."""
+    key = draft.weights.get(words.WEIGHTS)
+    if key is None or weights.place(key).region != weights.place(origin).region:
+        return end
+    packed: int = draft.kernel.parameters.packed_columns(isas.by_name(draft.kernel.isa).lanes)
+    return weights.place(key).offset + FLOAT * (draft.words[pointwise.K] + 1) * packed
+
+
+def _asking(draft: Draft, weights: WeightStore, origin: Hashable, first: int, target: int) -> tuple[Draft, int]:
+    """A pointwise layer that asks from ``first`` to ``target`` as slowly as it can, and up to where it does."""
+    r = pointwise
+    shift = _slowest(draft)
+    if first >= target or _coverage(draft, shift) == 0:
+        return replace(draft, words={**draft.words, r.PREFETCH_SHIFT: _NOTHING_SHIFT}), first
+    while shift < _LARGEST_SHIFT and first + _coverage(draft, shift + 1) >= target:
+        shift += 1
+    ahead = Buffer(-3, "weights", 0, key=origin), first - weights.place(origin).offset
+    asking = replace(draft, words={**draft.words, r.PREFETCH_SHIFT: shift}, operands={**draft.operands, r.AHEAD: ahead})
+    return asking, min(first + _coverage(draft, shift), target)
