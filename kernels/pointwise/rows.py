@@ -22,6 +22,9 @@ from sepcore.kernels.spec import KernelSpec
     M, K, X_STRIDE, OUT_STRIDE, EXTRA_STRIDE, PANELS, ROW_BLOCKS, PANEL_BLOCKS, PREFETCH_SHIFT, COLUMNS, AHEAD,
 ) = range(step.FIRST_SHAPE, step.FIRST_SHAPE + 11)  # fmt: skip
 
+NO_PREFETCH = 62
+"""The PREFETCH_SHIFT of a step that asks for one line, again and again."""
+
 
 @dataclass(frozen=True)
 class Tile:

@@ -181,6 +181,7 @@ def _pointwise_step(
             r.PANELS: panels,
             r.ROW_BLOCKS: row_blocks,
             r.PANEL_BLOCKS: panel_blocks,
+            r.PREFETCH_SHIFT: r.NO_PREFETCH,
             **p.activation(node),
         },
         x=x,
