@@ -212,6 +212,36 @@ def test_runs_that_workers_slow_down_are_made_alone_for_a_while(pool: Pool) -> N
     assert pool._words[layout.REST] == 8
 
 
+def test_runs_that_take_as_long_as_alone_are_made_alone_for_a_while(pool: Pool) -> None:
+    """A worker that loses its CPU now and then does a share of the work: by what the caller did, it seems to help."""
+    from sepcore.kernels.runtime.prim import atomic_load, atomic_swap, call_c
+    from sepcore.kernels.words import load_word
+
+    sleep = c_function("usleep")
+
+    def last(at: int, tile: int, thread: int, image: int) -> None:
+        came, microseconds = load_word(at + 8 * step.OUT), load_word(at + 8 * step.X)
+        if load_word(thread + 8 * step.THREAD_INDEX) != 0:
+            atomic_swap(came, 1)
+            call_c(sleep, load_word(microseconds), 0, 0)
+        else:
+            for _ in range(10000):
+                if atomic_load(came) != 0:
+                    break
+                call_c(sleep, 100, 0, 0)
+            call_c(sleep, load_word(microseconds + 8), 0, 0)
+
+    came, lasting = np.zeros(1, np.int64), np.zeros(2, np.int64)
+    row = {step.CODE: compiled(last).address, step.TILES: 2, step.OUT: came.ctypes.data, step.X: lasting.ctypes.data}
+    toy, fast = Toy([row], threads=2), Layers(2, 2, threads=2)
+    pool.run(fast.request, 2)
+    for worker, caller, rest in ((2_000, 2_000, 0), (40_000, 28_000, 0), (40_000, 28_000, 4)):
+        _wait_until(lambda: _asleep(pool, 1), "a worker keeps spinning")
+        came[0], lasting[:] = 0, (worker, caller)
+        assert pool._pool_run(pool._block, toy.request) == 1
+        assert pool._words[layout.REST] == rest
+
+
 def test_programs_run_in_one_float_mode_and_leave_their_callers_alone(pool: Pool) -> None:
     from sepcore.kernels.runtime.prim import float_modes_of
     from sepcore.kernels.words import load_float, load_word, store_float

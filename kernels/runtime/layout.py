@@ -10,9 +10,10 @@ WORD_BYTES = 8
 LINE_WORDS = 16
 LINE_BYTES = LINE_WORDS * WORD_BYTES
 
-# Words of a request. Thread t uses the thread block at THREAD_BLOCKS + t * THREAD_BLOCK_BYTES.
-PROGRAM, STEPS, IMAGES, THREADS, THREAD_BLOCKS, THREAD_BLOCK_BYTES = range(6)
-REQUEST_WORDS = 6
+# Words of a request. Thread t uses the thread block at THREAD_BLOCKS + t * THREAD_BLOCK_BYTES. FASTEST are the
+# nanoseconds that a run of it by several threads took, 0 before there was any.
+PROGRAM, STEPS, IMAGES, THREADS, THREAD_BLOCKS, THREAD_BLOCK_BYTES, FASTEST = range(7)
+REQUEST_WORDS = 7
 
 # A pool block's first line: what threads change while they run a program.
 STATE = 0  # which tiles of which step are left, see below

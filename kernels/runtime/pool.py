@@ -88,7 +88,7 @@ def _pool_run(spec: KernelSpec) -> Callable[[int, int], int]:
                         else:
                             call_c(load_word(pool + 8 * layout.SCHED_YIELD), 0, 0, 0)
                         waited += now(pool) - before
-                judge(pool, threads, now(pool) - begin, waited)
+                judge(pool, request, threads, now(pool) - begin, waited)
                 set_float_mode(callers_mode)
             atomic_store(pool + 8 * layout.BUSY, 0)
         atomic_add(pool + 8 * layout.CALLS, -1)
@@ -256,11 +256,20 @@ def _judge() -> Any:
     from sepcore.kernels.words import load_word, store_word
 
     @register_jitable(error_model="numpy")
-    def judge(pool: int, threads: int, took: int, waited: int) -> None:
-        """Rest after runs whose caller, without the time it waited, did so much that it was faster alone."""
+    def judge(pool: int, request: int, threads: int, took: int, waited: int) -> None:
+        """Rest after runs whose caller was faster alone.
+
+        It was if it did the most itself, without the time it waited; or if it waited, and the run took as long as one
+        thread takes, which is some 0.6 times the fastest run more for each of the others.
+        """
         doubt = load_word(pool + 8 * layout.DOUBT)
         next_rest = max(_FIRST_REST, load_word(pool + 8 * layout.NEXT_REST))
-        if took > threads * (took - waited):
+        fastest = load_word(request + 8 * layout.FASTEST)
+        if fastest == 0 or took < fastest:
+            fastest = took
+            store_word(request + 8 * layout.FASTEST, took)
+        alone = fastest + fastest * (threads - 1) * 6 // 10
+        if took > threads * (took - waited) or (took > alone and 8 * waited > took):
             if doubt > 0:
                 store_word(pool + 8 * layout.REST, next_rest)
                 next_rest = min(2 * next_rest, _LONGEST_REST)
