@@ -63,11 +63,11 @@ def _origin(drafts: Sequence[Draft], weights: WeightStore) -> Hashable | None:
     return blocks[max(sizes, key=lambda region: sizes[region])] if sizes else None
 
 
-def _keys(draft: Draft) -> Iterator[Hashable]:
+def _keys(draft: Draft) -> set[Hashable]:
     """The blocks of the weights that a step reads."""
-    for row in (draft, *(row for run in draft.chain for row in run)):
-        yield from (key for key in row.weights.values() if key != "zeros")
-        yield from (buffer.key for buffer, _ in row.operands.values() if buffer.space == "weights")
+    rows = (draft, *(row for run in draft.chain for row in run))
+    packed = {key for row in rows for key in row.weights.values()} - {"zeros"}
+    return packed | {buffer.key for row in rows for buffer, _ in row.operands.values() if buffer.space == "weights"}
 
 
 def _ends(drafts: Sequence[Draft], weights: WeightStore, region: int) -> Iterator[int]:
