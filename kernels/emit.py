@@ -160,13 +160,13 @@ class Emitter:
         """``x < y ? x : y`` per lane: y where x is NaN."""
         return self.b.select(self.b.fcmp_ordered("<", x, y), x, y)
 
-    def prefetch(self, pointer: Any, locality: int = 3) -> None:
-        """Ask for the line at ``pointer`` (never faults); ``locality`` is LLVM's, 3 for all caches.
+    def prefetch(self, pointer: Any) -> None:
+        """Ask for the line at ``pointer`` in all caches (never faults).
 
-        On Zen 4, 1 and 2 leave lines where layers that run after a chain have no use of them.
+        On Zen 4, LLVM's localities below 3 leave lines where layers that run after a chain have no use of them.
         """
         fn = self.declared("llvm.prefetch.p0", VOID, [POINTER, I32, I32, I32])
-        self.b.call(fn, [pointer] + [ir.Constant(I32, v) for v in (0, locality, 1)])
+        self.b.call(fn, [pointer] + [ir.Constant(I32, v) for v in (0, 3, 1)])
 
 
 class ScalarEmitter(Emitter):

@@ -147,6 +147,7 @@ def _build(spec: KernelSpec) -> Callable[[int, int, int, int], None]:
         tile_sums_row = sums_row if out_height > 1 else 0
         for y0 in range(begin, end, tile_rows):
             y = max(0, min(y0, end - tile_rows))
+            sums = map_sums + y * sums_row if map_sums != 0 else 0
             for r in range(input_rows):
                 iy = (first_row + y) * stride - pad_top + r
                 source = x + ((iy + phase) % ring) * x_row
@@ -159,7 +160,6 @@ def _build(spec: KernelSpec) -> Callable[[int, int, int, int], None]:
                 lacks_left, lacks_right = column < 0, column + input_columns > width
                 target = out + y * out_row + first * out_pixel
                 offset = column * x_pixel
-                sums = map_sums + y * sums_row if map_sums != 0 else 0
                 if lacks_left and lacks_right:
                     whole(
                         pointers, offset, weights, target, channels, x_pixel, tile_out_row, out_pixel, at,

@@ -83,8 +83,7 @@ def _ends(drafts: Sequence[Draft], weights: WeightStore, region: int) -> Iterato
 
 def _targets(drafts: Sequence[Draft], ends: Sequence[int]) -> list[int]:
     """Up to where all should have been asked for when each step ends, so that the later ones keep the pace."""
-    targets = []
-    target = ends[-1] if ends else 0
+    targets, target = [], ends[-1]
     for draft, end in zip(reversed(drafts), reversed(ends)):
         target = min(target, end + _LEAD_BYTES)
         targets.append(target)
