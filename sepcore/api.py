@@ -159,10 +159,10 @@ def load(
     @cache
     def description() -> Described:
         from sepcore.choices import as_asked
-        from sepcore.formats.description import from_fields
+        from sepcore.formats.description import from_json
 
         assert started is not None
-        return as_asked(from_fields(started.about), labels, preprocess, input_size)
+        return as_asked(from_json(started.about), labels, preprocess, input_size)
 
     def graph() -> tuple[Graph, Mapping[str, PackedWeights]]:
         return network().graph, network().packed

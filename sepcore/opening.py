@@ -107,7 +107,7 @@ def keep_start(
     about = read_description(model)
     shapes = picture_shapes(network.graph, about.preprocess.input_size)
     packed = network.packed.get(isa)
-    return keep(model, file, network.graph, packed, shapes, about.to_fields(), isa, threads, cache_dir)
+    return keep(model, file, network.graph, packed, shapes, about.to_json(), isa, threads, cache_dir)
 
 
 def _read(path: Path, arch: str | None, overrides: Mapping[str, Any]) -> Network:

@@ -63,10 +63,20 @@ def test_what_is_put_is_got(cache: ObjectCache) -> None:
 
 def test_file_is_magic_version_key_length_checksum_and_object(cache: ObjectCache) -> None:
     cache.put(KEY, CODE)
-    parts = (b"SEPKOBJ\0", struct.pack("<I", 1), bytes.fromhex(KEY), struct.pack("<Q", len(CODE)))
-    assert file_of(cache).read_bytes() == b"".join(parts) + hashlib.sha256(CODE).digest() + CODE
+    parts = (b"SEPKOBJ\0", struct.pack("<Q", 2), bytes.fromhex(KEY), struct.pack("<Q", len(CODE)))
+    assert file_of(cache).read_bytes() == b"".join(parts) + _checksum(CODE) + CODE
     assert file_of(cache).stat().st_mode & 0o7777 == 0o644 & ~_umask()
     assert [p.name for p in file_of(cache).parent.iterdir()] == [f"{KEY}.kernel"]
+
+
+def _checksum(content: bytes) -> bytes:
+    """SHA-256 of the sums of the rows and columns of a table of 64-bit words, 512 to a row, and of the length."""
+    padded = content + bytes(-len(content) % 4096)
+    words = struct.unpack(f"<{len(padded) // 8}Q", padded)
+    rows = [sum(words[at : at + 512]) for at in range(0, len(words), 512)]
+    columns = [sum(words[i::512]) for i in range(512)]
+    sums = b"".join(struct.pack("<Q", total % 2**64) for total in rows + columns)
+    return hashlib.sha256(sums + struct.pack("<Q", len(content))).digest()
 
 
 def _umask() -> int:

@@ -9,6 +9,7 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +30,7 @@ from sepcore.errors import FormatError, OptionError
 from sepcore.formats.sep import read_sep, write_sep
 from sepcore.formats.sums import CHUNK_BYTES, chunked, sums
 from sepcore.kernels import isa as isas
-from sepcore.runtime import planning, startup
+from sepcore.runtime import planning, seen, startup
 from sepcore.runtime.session import chosen_isa
 
 ROOT = Path(__file__).parents[1]
@@ -311,6 +312,104 @@ def test_a_warmed_folder_has_what_starts_take(
     for threads in (1, 2, 4, 8):
         assert startup.find(file, chosen_isa().name, threads, nowhere) is not None
         np.testing.assert_array_equal(sepcore.load(file, num_threads=threads, cache_dir=nowhere)(X), expected)
+
+
+@pytest.fixture
+def settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files count as old enough to be told from what is written next as soon as they are a moment old."""
+    monkeypatch.setattr(seen, "_SETTLED_NS", 20_000_000)
+    time.sleep(0.05)
+
+
+def no_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes every further look at the bytes of a model or of weights fail the test."""
+    monkeypatch.setattr(startup, "sums", lambda *_: pytest.fail("checked again"))
+    monkeypatch.setattr(startup, "read_manifest", lambda *_: pytest.fail("read again"))
+
+
+def rewritten(path: Path, content: bytes) -> None:
+    """Other content of the same length, with the old times as far as they can be set."""
+    status = path.stat()
+    path.write_bytes(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def flipped(content: bytes, at: int) -> bytes:
+    return content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :]
+
+
+def test_what_was_checked_is_not_checked_again_until_it_changes(
+    file: Path, cold: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected, folder, isa = sepcore.load(file, num_threads=2, cache_dir=cold)(X), Path(cold), chosen_isa().name
+    monkeypatch.setattr(seen, "_SETTLED_NS", 20_000_000)
+    time.sleep(0.05)
+    assert startup.find(file, isa, 2, folder) is not None
+    with monkeypatch.context() as patch:
+        no_check(patch)
+        for _ in range(2):
+            np.testing.assert_array_equal(sepcore.load(file, num_threads=2, cache_dir=cold)(X), expected)
+    whole = file.read_bytes()
+    rewritten(file, flipped(whole, len(whole) - 5000))
+    with pytest.raises(FormatError):
+        startup.find(file, isa, 2, folder)
+    rewritten(file, whole)
+    np.testing.assert_array_equal(sepcore.load(file, num_threads=2, cache_dir=cold)(X), expected)
+
+
+def test_weights_that_change_after_they_were_checked_are_not_used(
+    plain: Path, cold: str, settled: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected, isa = sepcore.load(plain, num_threads=2, cache_dir=cold)(X), chosen_isa().name
+    time.sleep(0.05)
+    assert startup.find(plain, isa, 2, Path(cold)) is not None
+    with monkeypatch.context() as patch:
+        no_check(patch)
+        assert startup.find(plain, isa, 2, Path(cold)) is not None
+    path = kept_weights(cold)
+    rewritten(path, flipped(path.read_bytes(), 1000))
+    assert startup.find(plain, isa, 2, Path(cold)) is None
+    np.testing.assert_array_equal(sepcore.load(plain, num_threads=2, cache_dir=cold)(X), expected)
+
+
+@pytest.mark.parametrize("change", ["source", "boot", "compiler", "tuned"])
+def test_what_was_checked_is_checked_again_where_anything_else_changes(
+    change: str, file: Path, cold: str, settled: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sepcore.load(file, num_threads=2, cache_dir=cold)
+    time.sleep(0.05)
+    folder, isa, checks = Path(cold), chosen_isa().name, []
+    monkeypatch.setattr(startup, "sums", lambda chunks: checks.append(1) or sums(chunks))
+    startup.find(file, isa, 2, folder)
+    before = len(checks)
+    startup.find(file, isa, 2, folder)
+    assert len(checks) == before > 0
+    if change == "source":
+        sources = startup._sources()
+        other = Path(cold) / "other.py"
+        other.write_bytes(b"")
+        monkeypatch.setattr(startup, "_sources", lambda: [*sources[:-1], (sources[-1][0], other.stat())])
+    elif change == "boot":
+        monkeypatch.setattr(startup, "boot", lambda: b"another")
+    elif change == "compiler":
+        monkeypatch.setattr(startup, "compiler_identity", lambda: "numba=another")
+    else:
+        monkeypatch.setattr(startup, "tuned_state", lambda *_: "another")
+    found = startup.find(file, isa, 2, folder)
+    assert (found is None) == (change in ("compiler", "tuned"))
+    assert found is None or len(checks) > before
+
+
+def test_what_is_too_new_to_be_told_from_what_is_written_next_is_checked_each_time(
+    file: Path, cold: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sepcore.load(file, num_threads=2, cache_dir=cold)
+    checks: list[int] = []
+    monkeypatch.setattr(startup, "sums", lambda chunks: checks.append(1) or sums(chunks))
+    for count in (1, 2, 3):
+        os.utime(file)
+        assert startup.find(file, chosen_isa().name, 2, Path(cold)) is not None
+        assert len(checks) == 3 * count
 
 
 def test_another_file_threads_or_sources_have_another_key(file: Path, cold: str, tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_every_kernel_of_every_batch_is_among_them() -> None:
 
 def test_other_levels_are_for_their_machine(image: Path) -> None:
     cache = ObjectCache(image / "kernels")
-    machines = [elf.parse(cache.get(entry.key) or b"").machine for entry in cache.entries()]
+    machines = [elf.parse(bytes(cache.get(entry.key) or b"")).machine for entry in cache.entries()]
     assert "aarch64" in machines and LEVELS["aarch64"].machine == "aarch64"
     if isas.chosen().machine == "x86_64":
         assert "x86_64" in machines

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import threading
+from _thread import allocate_lock
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -31,13 +31,13 @@ REGISTRY = "sepcore.kernels.registry"
 Progress = Callable[[int, int], None]
 
 _addresses: dict[str, int] = {}  # by key, of everything this process has loaded
-_lock = threading.Lock()
+_lock = allocate_lock()
 
 
 def _renew_lock() -> None:
     """A forked child: the thread that held the lock is not in it."""
     global _lock
-    _lock = threading.Lock()
+    _lock = allocate_lock()
 
 
 os.register_at_fork(after_in_child=_renew_lock)
@@ -134,7 +134,7 @@ def _keys(rows: Sequence[KernelRow], level: str, registry: str) -> dict[str, str
 
 
 def _look_up(cache: ObjectCache, keys: dict[str, str]) -> dict[str, bytes]:
-    return {name: code for name, key in keys.items() if (code := cache.get(key)) is not None}
+    return {name: bytes(code) for name, key in keys.items() if (code := cache.get(key)) is not None}
 
 
 def _build(

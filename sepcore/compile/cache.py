@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import mmap
 import os
 import stat
@@ -20,7 +19,6 @@ from os.path import basename, dirname, join
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from sepcore.cache import cache_candidates
-from sepcore.digest import sha256
 from sepcore.environment import env_prebuilt_cache_dir
 
 if TYPE_CHECKING:
@@ -28,9 +26,9 @@ if TYPE_CHECKING:
 
     Folder: TypeAlias = "str | os.PathLike[str] | None"
 
-# Magic, format version, key, length and SHA-256 of the object that follows.
-_HEADER = struct.Struct("<8sI32sQ32s")
-_MAGIC, _VERSION = b"SEPKOBJ\0", 1
+# Magic, format version, key, length and checksum (see ``sepcore.formats.sums``) of the object that follows.
+_HEADER = struct.Struct("<8sQ32sQ32s")
+_MAGIC, _VERSION = b"SEPKOBJ\0", 2
 KERNEL, WEIGHTS = ".kernel", ".weights"
 _LOCK = "lock"
 _MAX_OBJECT_BYTES = 1 << 24
@@ -66,21 +64,22 @@ class ObjectCache:
         self.folder = None if folder is None else os.fspath(folder)
         self.prebuilt = None if prebuilt is None else os.fspath(prebuilt)
 
-    def get(self, key: str) -> bytes | None:
+    def get(self, key: str) -> memoryview | None:
         """The object called ``key``, or None where there is none that is whole and trustworthy."""
         for folder in (self.prebuilt, self.folder):
             if folder is not None and (code := _read(join(folder, key + KERNEL), key)) is not None:
                 return code
         return None
 
-    def weights(self, name: str) -> mmap.mmap | None:
-        """The weights that were kept as ``name``, mapped, or None where there are none that may be trusted.
+    def weights(self, name: str) -> tuple[mmap.mmap, os.stat_result] | None:
+        """The weights that were kept as ``name``, mapped, and what the file system says of them; None where there are
+        none that may be trusted.
 
         Whether they are whole is for the caller to see: ``name`` is their checksum, see ``sepcore.formats.sums``.
         """
         for folder in (self.prebuilt, self.folder):
-            if folder is not None and (content := _mapped(join(folder, name + WEIGHTS))) is not None:
-                return content
+            if folder is not None and (kept := _mapped(join(folder, name + WEIGHTS))) is not None:
+                return kept
         return None
 
     def put(self, key: str, code: bytes) -> None:
@@ -106,18 +105,16 @@ class ObjectCache:
         ------
         OSError : the folder cannot be written, or others could write there.
         """
-        header = _HEADER.pack(_MAGIC, _VERSION, bytes.fromhex(key), len(code), sha256(code).digest())
+        header = _HEADER.pack(_MAGIC, _VERSION, bytes.fromhex(key), len(code), _sums(code))
         self._write(self._path(key, KERNEL), header, code)
 
     def put_weights(self, name: str, content: memoryview) -> bool:
         """Keep weights as ``name``, their checksum; whether they are kept: to do without them takes only time."""
         if self.folder is None or len(content) > MAX_WEIGHT_BYTES:
             return False
-        from sepcore.formats.sums import mapped_sums
-
         path = self._path(name, WEIGHTS)
         kept = _mapped(path)
-        if kept is not None and mapped_sums(kept) == name:
+        if kept is not None and _sums(kept[0]).hex() == name:
             return True
         try:
             self._write(path, content)
@@ -155,6 +152,8 @@ class ObjectCache:
             _lock(descriptor)
             yield
         finally:
+            import fcntl
+
             with contextlib.suppress(OSError):
                 # A child that was forked meanwhile holds a copy of the descriptor: closing alone would not unlock.
                 fcntl.flock(descriptor, fcntl.LOCK_UN)
@@ -210,10 +209,8 @@ class ObjectCache:
         path = self._path(entry.key, entry.kind)
         if entry.kind == KERNEL:
             return _read(path, entry.key) is not None
-        from sepcore.formats.sums import mapped_sums
-
-        content = _mapped(path)
-        return content is not None and mapped_sums(content) == entry.key
+        kept = _mapped(path)
+        return kept is not None and _sums(kept[0]).hex() == entry.key
 
     def _path(self, key: str, kind: str) -> str:
         assert self.folder is not None
@@ -236,19 +233,19 @@ def open_cache(cache_dir: Folder = None) -> ObjectCache:
     return ObjectCache(join(base, "kernels") if base else None, join(prebuilt, "kernels") if prebuilt else None)
 
 
-def _read(path: str, key: str) -> bytes | None:
+def _read(path: str, key: str) -> memoryview | None:
     """The object in ``path``, or None where the file is missing, not trusted, damaged or another's."""
     content = _trusted(path, _HEADER.size + _MAX_OBJECT_BYTES, _content)
     return None if content is None else _unwrapped(content, key)
 
 
-def _mapped(path: str) -> mmap.mmap | None:
-    """The weights in ``path``, or None where the file is missing or not trusted."""
+def _mapped(path: str) -> tuple[mmap.mmap, os.stat_result] | None:
+    """The weights in ``path`` and the file's status, or None where the file is missing or not trusted."""
     return _trusted(path, MAX_WEIGHT_BYTES, _mapping)
 
 
-def _trusted(path: str, most: int, take: Callable[[int, int], Content]) -> Content | None:
-    """What ``take`` gives for a file's descriptor and size; None where it is not there, not trusted, or too large."""
+def _trusted(path: str, most: int, take: Callable[[int, os.stat_result], Content]) -> Content | None:
+    """What ``take`` gives for a file's descriptor and status; None where it is not there, not trusted, or too large."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -262,7 +259,7 @@ def _trusted(path: str, most: int, take: Callable[[int, int], Content]) -> Conte
         if time.time() - status.st_mtime > _DAY_SECONDS:
             with contextlib.suppress(OSError):
                 os.utime(descriptor)  # needed again: not to be trimmed soon
-        return take(descriptor, status.st_size)
+        return take(descriptor, status)
     except PermissionError as error:
         _warn_once(dirname(path), f"compiled kernels are not read from the cache: {error.strerror}")
         return None
@@ -272,26 +269,31 @@ def _trusted(path: str, most: int, take: Callable[[int, int], Content]) -> Conte
         os.close(descriptor)
 
 
-def _content(descriptor: int, size: int) -> bytes:
+def _content(descriptor: int, status: os.stat_result) -> bytes:
     with open(descriptor, "rb", closefd=False) as file:
-        return file.read(size)
+        return file.read(status.st_size)
 
 
-def _mapping(descriptor: int, size: int) -> mmap.mmap:
-    # All pages at once: each will be read for the checksum.
-    flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
-    return mmap.mmap(descriptor, size, flags=flags, prot=mmap.PROT_READ)
+def _mapping(descriptor: int, status: os.stat_result) -> tuple[mmap.mmap, os.stat_result]:
+    return mmap.mmap(descriptor, status.st_size, prot=mmap.PROT_READ), status
 
 
-def _unwrapped(content: bytes, key: str) -> bytes | None:
+def _unwrapped(content: bytes, key: str) -> memoryview | None:
     """The object in a file's content, or None where any byte of it is not as it was written."""
     if len(content) < _HEADER.size:
         return None
     magic, version, name, length, digest = _HEADER.unpack_from(content)
-    code = content[_HEADER.size :]
+    code = memoryview(content)[_HEADER.size :]
     if (magic, version, name.hex(), length) != (_MAGIC, _VERSION, key, len(code)):
         return None
-    return code if sha256(code).digest() == digest else None
+    return code if _sums(code) == digest else None
+
+
+def _sums(content: bytes | memoryview | mmap.mmap) -> bytes:
+    """The checksum of a file's content: with Python's SHA-256, a start would spend most of its time on it."""
+    from sepcore.formats.sums import sums_of
+
+    return bytes.fromhex(sums_of(content))
 
 
 def _require_trusted(status: os.stat_result, path: str) -> None:
@@ -307,6 +309,8 @@ def _require_trusted(status: os.stat_result, path: str) -> None:
 
 def _lock(descriptor: int) -> None:
     """Wait for the lock; returns without it after ``_LOCK_SECONDS`` or where the file system has none."""
+    import fcntl
+
     deadline = time.monotonic() + _LOCK_SECONDS
     while time.monotonic() < deadline:
         try:

@@ -40,7 +40,7 @@ class Code(NamedTuple):
     """
 
     machine: str
-    content: bytes
+    content: bytes | memoryview
     functions: Mapping[str, int]
     stubs: Mapping[str, int]
 

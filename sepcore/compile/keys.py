@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from functools import cache
-from importlib.util import find_spec
+from importlib.machinery import PathFinder
 from os.path import dirname, join, relpath
 from typing import Any, Protocol
 
@@ -65,6 +65,8 @@ def source_digest(registry: str) -> str:
     ----------
     registry : name of the module that lists the rows.
     """
+    from importlib.util import find_spec
+
     files = {name: join(dirname(__file__), name) for name in _BUILDING_FILES}
     spec = find_spec("sepcore.kernels")
     assert spec is not None and spec.origin is not None
@@ -94,7 +96,11 @@ def compiler_identity() -> str:
 
 
 def _release(package: str) -> str:
-    spec = find_spec(package)
+    spec = PathFinder.find_spec(package)
+    if spec is None:
+        from importlib.util import find_spec  # asks finders that are not Python's own too, and takes time to import
+
+        spec = find_spec(package)
     if spec is None or spec.origin is None:
         return "absent"
     # Both packages say their release in this file; importlib.metadata takes 25 ms to import.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -20,13 +21,14 @@ class Description:
     labels: Sequence[str] | None
     writer: str
 
-    def to_fields(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
+    def to_json(self) -> bytes:
+        """What :func:`from_json` reads."""
+        return json.dumps(asdict(self), separators=(",", ":")).encode("ascii")
 
 
-def from_fields(fields: Mapping[str, Any]) -> Description:
-    """The description that ``to_fields`` gave, also after JSON has made lists of its tuples."""
+def from_json(text: bytes | memoryview) -> Description:
+    """The description that ``to_json`` wrote."""
+    fields: Mapping[str, Any] = json.loads(bytes(text))
     preprocess: dict[str, Any] = {
         name: tuple(v) if isinstance(v, list) else v for name, v in fields["preprocess"].items()
     }

@@ -21,6 +21,11 @@ class Source:
     ----------
     path : file to read.
 
+    Attributes
+    ----------
+    status : what the file system said of the file when it was opened.
+    size : its bytes.
+
     Raises
     ------
     FormatError : ``path`` is not a regular file (a folder, a device, a pipe), or is empty.
@@ -37,7 +42,8 @@ class Source:
         if status.st_size == 0:
             raise self.error("byte 0", "a model file", "an empty file")
         self._file = open(self.path, "rb", buffering=0)  # noqa: SIM115 - closed by __exit__
-        self.size = os.fstat(self._file.fileno()).st_size
+        self.status = os.fstat(self._file.fileno())
+        self.size = self.status.st_size
 
     def __enter__(self) -> Source:
         return self

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _ROW_WORDS = 512
+_ROW_BYTES = 8 * _ROW_WORDS
 CHUNK_BYTES = 1 << 20
 """Bytes that are summed at a time: they are still in the second cache when they are summed the other way."""
 
@@ -34,18 +35,20 @@ def sums(chunks: Iterable[NDArray[np.uint8]]) -> str:
     length = 0
     for chunk in chunks:
         length += chunk.size
-        spare = -chunk.size % (8 * _ROW_WORDS)
-        whole = np.concatenate([chunk, np.zeros(spare, np.uint8)]) if spare else chunk
-        table = whole.view("<u8").reshape(-1, _ROW_WORDS)
-        total.update(table.sum(axis=1, dtype=np.uint64).tobytes())
-        columns += table.sum(axis=0, dtype=np.uint64)
+        whole = chunk.size - chunk.size % _ROW_BYTES
+        last = np.zeros(_ROW_BYTES if whole < chunk.size else 0, np.uint8)
+        last[: chunk.size - whole] = chunk[whole:]
+        for rows in (chunk[:whole], last):
+            table = rows.view("<u8").reshape(-1, _ROW_WORDS)
+            total.update(table.sum(axis=1, dtype=np.uint64).tobytes())
+            columns += table.sum(axis=0, dtype=np.uint64)
     total.update(columns.tobytes())
     total.update(length.to_bytes(8, "little"))
     return total.hexdigest()
 
 
-def mapped_sums(content: mmap.mmap) -> str:
-    """:func:`sums` of a mapped file."""
+def sums_of(content: bytes | memoryview | mmap.mmap) -> str:
+    """:func:`sums` of what is in memory."""
     return sums(chunked(np.frombuffer(content, np.uint8)))
 
 

@@ -187,7 +187,7 @@ def _level(
     objects = objects_for(native, isa.name, cache_dir=cache_dir, progress=progress, registry=runtime_rows.__name__)
     objects |= objects_for(kernels, isa.name, cache_dir=cache_dir, progress=progress)
     code = code_link.link(objects, isa.machine)
-    files[f"{isa.name}.code"] = code.content
+    files[f"{isa.name}.code"] = bytes(code.content)
     names = {}
     for program in programs:
         names[program.threads] = f"{isa.name}.{program.threads}.program"

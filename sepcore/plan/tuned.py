@@ -5,7 +5,6 @@ The planner obeys the file where it names a row that covers a layer; results are
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import re
@@ -71,6 +70,8 @@ def write_tuned(path: Path, isa: str, rows: Mapping[str, str]) -> None:
         "isa": isa,
         "rows": dict(sorted(rows.items())),
     }
+    import json
+
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -81,6 +82,8 @@ def _rows_in(content: bytes) -> Mapping[str, str]:
     """The rows of a file; ValueError where it is not such a file."""
     if len(content) > _MOST_BYTES:
         raise ValueError(f"expected at most {_MOST_BYTES} bytes")
+    import json  # not at each start, to find that nothing was tuned
+
     try:
         fields = json.loads(content)
     except RecursionError as error:

@@ -171,9 +171,7 @@ def _mapped(path: str, size: int, crc32: int) -> tuple[NDArray[np.uint8], int]:
         found = os.fstat(file.fileno()).st_size
         if found != size:
             raise FormatError(path, "file", f"{size} bytes", f"{found}: cut off, or appended to")
-        # All pages at once: each will be read for the checksum.
-        flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
-        mapping = mmap.mmap(file.fileno(), size, flags=flags, prot=mmap.PROT_READ)
+        mapping = mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ)
     _check(path, mapping, size, crc32)
     content: NDArray[np.uint8] = np.frombuffer(mapping, np.uint8)
     return content, content.ctypes.data

@@ -7,7 +7,6 @@ import platform
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from sepcore.compile import objects_for
 from sepcore.compile.cache import MAX_WEIGHT_BYTES
@@ -36,7 +35,7 @@ def keep(
     graph: Graph,
     packed: PackedWeights | None,
     shapes: Mapping[str, tuple[int, ...]],
-    about: Mapping[str, Any],
+    about: bytes,
     isa: str,
     threads: int,
     cache_dir: Path | None = None,
@@ -49,7 +48,7 @@ def keep(
     packed : the graph's weights as the file has them packed for ``isa``, with the shapes they are packed for; None
         where it has none: they are packed now.
     shapes : of each input, for one picture; used where ``packed`` says none.
-    about : what the file says of its network, see ``sepcore.formats.description``.
+    about : what the file says of its network, as JSON, see ``sepcore.formats.description``.
 
     Returns
     -------

@@ -6,13 +6,13 @@ which memory native code reads and writes: it is only ever taken from where mach
 
 from __future__ import annotations
 
-import json
-from math import prod
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
+from sepcore.runtime.parts import Bytes, Reader, integers, texts
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 TABLE, ARENA, FIRST_REGION = range(3)
@@ -50,29 +50,28 @@ class Linked(NamedTuple):
     arguments: NDArray[np.int64]
 
     def to_bytes(self) -> bytes:
-        """What :func:`from_bytes` reads: a length, as much JSON, and the arrays' integers, little-endian."""
-        arrays = (self.words, self.relocations, self.arguments)
-        head = json.dumps([*self[:6], [array.shape for array in arrays]], separators=(",", ":")).encode("ascii")
-        head += b" " * (-len(head) % WORD_BYTES)
-        return b"".join([len(head).to_bytes(WORD_BYTES, "little"), head, *(a.astype("<i8").tobytes() for a in arrays)])
+        """What :func:`from_bytes` reads."""
+        shapes = [shape for _, shape in (*self.inputs, *self.outputs)]
+        return b"".join(
+            [
+                integers([self.threads, self.regions, self.arena_bytes, len(self.inputs)]),
+                texts([name for name, _ in (*self.inputs, *self.outputs)]),
+                integers([len(shape) for shape in shapes]),
+                integers([length for shape in shapes for length in shape]),
+                texts(self.kernels),
+                *(integers(array.reshape(-1)) for array in (self.words, self.relocations, self.arguments)),
+            ]
+        )
 
 
-def from_bytes(content: bytes) -> Linked:
+def from_bytes(content: Bytes) -> Linked:
     """The program that ``to_bytes`` wrote; only for content that is known to come from there."""
-    end = WORD_BYTES + int.from_bytes(content[:WORD_BYTES], "little")
-    threads, inputs, outputs, regions, kernels, arena_bytes, shapes = json.loads(content[WORD_BYTES:end])
-    words, relocations, arguments = (tuple(shape) for shape in shapes)
-    integers: NDArray[np.int64] = np.frombuffer(content, "<i8", offset=end).astype(np.int64, copy=False)
-    ends = np.cumsum([prod(words), prod(relocations)])
-    first, second, third = np.split(integers, ends)
+    reader = Reader(content)
+    threads, regions, arena_bytes, inputs = reader.integers()
+    names, ranks, lengths = reader.texts(), reader.integers(), iter(reader.integers())
+    arrays = tuple((name, tuple(islice(lengths, rank))) for name, rank in zip(names, ranks))
+    kernels = tuple(reader.texts())
+    words, relocations, arguments = reader.array(), reader.array().reshape(-1, 2), reader.array().reshape(-1, 3)
     return Linked(
-        threads,
-        tuple((name, tuple(shape)) for name, shape in inputs),
-        tuple((name, tuple(shape)) for name, shape in outputs),
-        regions,
-        tuple(kernels),
-        arena_bytes,
-        first,
-        second.reshape(relocations),
-        third.reshape(arguments),
+        threads, arrays[:inputs], arrays[inputs:], regions, kernels, arena_bytes, words, relocations, arguments
     )

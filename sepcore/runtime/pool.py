@@ -8,12 +8,16 @@ from __future__ import annotations
 import atexit
 import ctypes
 import os
-import threading
 import time
 import warnings
+from _thread import allocate_lock
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from sepcore.kernels.runtime import layout
+
+if TYPE_CHECKING:
+    import threading
 
 WALK_IMAGES = "walk_images"
 
@@ -58,7 +62,7 @@ class Pool:
         self._block = start + -start % layout.LINE_BYTES
         self._words = (ctypes.c_int64 * layout.POOL_WORDS).from_address(self._block)
         self._libc = ctypes.CDLL(None)
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
         self._threads: list[threading.Thread] = []
         self._asked_for = 1
         self._reset()
@@ -98,7 +102,7 @@ class Pool:
 
     def _reset(self) -> None:
         """An empty pool: the first state, and that of a forked child, whose parent's workers are not there."""
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
         self._threads = []
         self._asked_for = 1
         ctypes.memset(self._block, 0, ctypes.sizeof(self._words))
@@ -132,6 +136,8 @@ class Pool:
         self._words[worker + layout.KEPT_OFF] = -1
         self._libc.pthread_mutex_init(ctypes.c_void_p(self._block + 8 * (worker + layout.MUTEX)), None)
         self._libc.pthread_cond_init(ctypes.c_void_p(self._block + 8 * (worker + layout.COND)), None)
+        import threading  # what calls that run alone do without
+
         thread = threading.Thread(
             target=self._pool_worker, args=(self._block, index), name=f"sepcore-{index}", daemon=True
         )
@@ -159,7 +165,7 @@ def _address(library: ctypes.CDLL, name: str) -> int:
 
 
 _shared: list[Pool] = []
-_shared_lock = threading.Lock()
+_shared_lock = allocate_lock()
 
 
 def shared_pool(addresses: Callable[[], Mapping[str, int]]) -> Pool:
@@ -178,7 +184,7 @@ def shared_pool(addresses: Callable[[], Mapping[str, int]]) -> Pool:
 def _renew_lock() -> None:
     """A forked child: the thread that held the lock is not in it."""
     global _shared_lock
-    _shared_lock = threading.Lock()
+    _shared_lock = allocate_lock()
 
 
 os.register_at_fork(after_in_child=_renew_lock)

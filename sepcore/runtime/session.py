@@ -5,7 +5,7 @@ It must not read files. One session may be called from many threads at once.
 
 from __future__ import annotations
 
-import threading
+from _thread import RLock
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -69,7 +69,7 @@ class Session(Runner["Value"]):
         self._open: OpenGraph = graph if callable(graph) else lambda: (graph, {})
         self._planned: Planner | None = None
         self._prepared: OrderedDict[Shapes, Prepared] = OrderedDict()
-        self._lock = threading.RLock()
+        self._lock = RLock()
         self._pool: Pool | Prange
         if started is None:
             self._names = tuple(value.name for value in self._planner.inputs)

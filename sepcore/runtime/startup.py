@@ -3,17 +3,16 @@
 An entry holds machine code and the words that native code follows: it is only ever read from the kernels' cache, which
 takes nothing that another user could have written. The model file stays what it was: data, every byte of which is
 checked, and of which an entry names bytes by their checksums. Packed weights that the file has not are kept beside the
-entry, under their checksum. It must not plan or compile.
+entry, under their checksum. What was checked once since the machine started is not checked again, as long as the file
+system says that no file was written to. It must not plan or compile.
 """
 
 from __future__ import annotations
 
-import json
 import mmap
 import os
-import time
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -28,8 +27,10 @@ from sepcore.kernels.isa import by_name
 from sepcore.plan.pages import anonymous_memory
 from sepcore.plan.tuned import tuned_state
 from sepcore.runtime.linked import Linked, from_bytes
+from sepcore.runtime.parts import Bytes, Reader, content, integers, texts
 from sepcore.runtime.pool import Pool, shared_pool
 from sepcore.runtime.prepared import Prepared
+from sepcore.runtime.seen import boot, settled, states
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,9 +39,9 @@ if TYPE_CHECKING:
 
     from sepcore.formats.sep_manifest import PackedWeights
 
-_FORMAT = 2
+_FORMAT = 3
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _FOLDERS = ("kernels", "ir", "passes", "plan", "compile", "runtime")
-_SETTLED_SECONDS = 2
 
 
 class Startup(NamedTuple):
@@ -53,7 +54,7 @@ class Startup(NamedTuple):
     packed : where the first region of packed weights is in the file: from byte, to byte; (0, 0) where it is in none.
     sums : of the file's bytes before the region, of the region, and of the file's bytes after it.
     regions : the program's other regions.
-    about : what the file says of its network beside the graph, see ``sepcore.formats.description``.
+    about : what the file says of its network beside the graph, as JSON, see ``sepcore.formats.description``.
     """
 
     linked: Linked
@@ -61,33 +62,34 @@ class Startup(NamedTuple):
     native: dict[str, str]
     packed: tuple[int, int]
     sums: tuple[str, str, str]
-    regions: tuple[bytes, ...]
-    about: Mapping[str, Any]
+    regions: tuple[Bytes, ...]
+    about: Bytes
 
     def to_bytes(self) -> bytes:
         """What :func:`_from_bytes` reads."""
         code = self.code
-        parts = (self.linked.to_bytes(), code.content, *self.regions)
-        head = [code.machine, dict(code.functions), dict(code.stubs), self.native, self.packed, self.sums, self.about]
-        text = json.dumps([*head, [len(part) for part in parts]], separators=(",", ":")).encode("ascii")
-        return b"".join([len(text).to_bytes(8, "little"), text, *parts])
+        parts = [texts([code.machine, *self.sums]), integers([*self.packed, len(self.regions)])]
+        for offsets in (code.functions, code.stubs):
+            parts += [texts(offsets), integers(offsets.values())]
+        parts += [texts(self.native), texts(self.native.values())]
+        parts += [content(part) for part in (self.about, code.content, self.linked.to_bytes(), *self.regions)]
+        return b"".join(parts)
 
 
-def _from_bytes(content: bytes) -> Startup:
-    end = 8 + int.from_bytes(content[:8], "little")
-    machine, functions, stubs, native, packed, total, about, lengths = json.loads(content[8:end])
-    parts = []
-    for length in lengths:
-        parts.append(content[end : end + length])
-        end += length
-    linked, code, *regions = parts
+def _from_bytes(kept: memoryview) -> Startup:
+    reader = Reader(kept)
+    machine, before, inside, after = reader.texts()
+    first, last, regions = reader.integers()
+    functions, stubs = (dict(zip(reader.texts(), reader.integers())) for _ in range(2))
+    native = dict(zip(reader.texts(), reader.texts()))
+    about, code, linked = (reader.content() for _ in range(3))
     return Startup(
         from_bytes(linked),
         Code(machine, code, functions, stubs),
         native,
-        tuple(packed),
-        tuple(total),
-        tuple(regions),
+        (first, last),
+        (before, inside, after),
+        tuple(reader.content() for _ in range(regions)),
         about,
     )
 
@@ -142,14 +144,56 @@ def find(path: str | os.PathLike[str], isa: str, threads: int, cache_dir: Path |
     with Source(path) as source:
         if not is_sep(source):
             return None
-        cache = open_cache(cache_dir)
-        content = cache.get(_key(source, isa, threads, cache, cache_dir))
-        if content is None:
+        start = _Start(source, isa, threads, open_cache(cache_dir), cache_dir)
+        return start.unchanged() or start.checked()
+
+
+class _Start:
+    """One way to start a model file: with one instruction set and number of threads."""
+
+    def __init__(self, source: Source, isa: str, threads: int, cache: ObjectCache, cache_dir: Path | None) -> None:
+        self._source, self._cache = source, cache
+        self._setting = (_FORMAT, repr(by_name(isa)), threads, compiler_identity(), tuned_state(isa, cache_dir))
+        self._files = [source.status, *_statuses(_sources())]
+        self._memo = _hash(("seen", source.status.st_dev, source.status.st_ino, isa, threads))
+
+    @property
+    def key(self) -> str:
+        """The key of the entry: all that may change it. The digest is of checksums of all that is in the file."""
+        _, digest = read_manifest(self._source)
+        return _hash((*self._setting, digest.hex(), _sources_digest(self._cache)))
+
+    def unchanged(self) -> Started | None:
+        """What :meth:`checked` found before, where no file has changed since."""
+        memo = self._cache.get(self._memo)
+        if memo is None:
             return None
-        startup = _from_bytes(content)
+        told, key, weights = str(memo, "ascii").split("\n")
+        if told != self._told() or (entry := self._cache.get(key)) is None:
+            return None
+        startup = _from_bytes(entry)
         first, last = startup.packed
-        weights = _mapped(source, first, last) if last else _kept(cache, startup.sums[1])
-        if weights is None:
+        if last:
+            return Started(startup, _mapped(self._source, first, last))
+        kept = self._cache.weights(startup.sums[1])
+        if kept is None or states([kept[1]]).hex() != weights:
+            return None
+        return Started(startup, np.frombuffer(kept[0], np.uint8))
+
+    def checked(self) -> Started | None:
+        """The entry, once every byte of the model file and of the weights is known to be what it was."""
+        source, key = self._source, self.key
+        entry = self._cache.get(key)
+        if entry is None:
+            return None
+        startup = _from_bytes(entry)
+        first, last = startup.packed
+        kept = None
+        if last:
+            weights = _mapped(source, first, last)
+        elif (kept := self._cache.weights(startup.sums[1])) is not None:
+            weights = np.frombuffer(kept[0], np.uint8)
+        else:
             return None
         found = (sums(_read(source, 0, first)), sums(chunked(weights)), sums(_read(source, last, source.size)))
         if not last and found[1] != startup.sums[1]:
@@ -161,7 +205,17 @@ def find(path: str | os.PathLike[str], isa: str, threads: int, cache_dir: Path |
                     "the content that was there when sepcore first read the file",
                     "other content (damaged)",
                 )
+        self._remember(key, [] if kept is None else [kept[1]])
         return Started(startup, weights)
+
+    def _remember(self, key: str, weights: Sequence[os.stat_result]) -> None:
+        """Have :meth:`unchanged` find the entry, as long as it can tell that nothing has changed."""
+        if boot() is not None and settled([*self._files, *weights]):
+            self._cache.offer(self._memo, "\n".join((self._told(), key, states(weights).hex())).encode("ascii"))
+
+    def _told(self) -> str:
+        """All that tells whether the entry is still right, but for the state of the weights."""
+        return _hash((boot(), *self._setting, sha256(states(self._files)).digest()))
 
 
 def keep(
@@ -172,7 +226,7 @@ def keep(
     native: Mapping[str, str],
     packed: PackedWeights,
     regions: tuple[bytes, ...],
-    about: Mapping[str, Any],
+    about: bytes,
     isa: str,
     threads: int,
     cache_dir: Path | None = None,
@@ -192,58 +246,52 @@ def keep(
         kept = Startup(linked, code, dict(native), (first, last), total, regions, about)
         same = read_manifest(source)[1] == file
         if same and (last or cache.put_weights(total[1], packed.content.data)):
-            cache.offer(_key(source, isa, threads, cache, cache_dir), kept.to_bytes())
+            cache.offer(_Start(source, isa, threads, cache, cache_dir).key, kept.to_bytes())
             cache.trim()
     return Started(kept, packed.content)
 
 
-def _kept(cache: ObjectCache, name: str) -> NDArray[np.uint8] | None:
-    """Packed weights that no model file has."""
-    mapping = cache.weights(name)
-    return None if mapping is None else np.frombuffer(mapping, np.uint8)
-
-
-def _key(source: Source, isa: str, threads: int, cache: ObjectCache, cache_dir: Path | None) -> str:
-    """The key of a file's program: all that may change it. The digest is of checksums of all that is in the file."""
-    _, digest = read_manifest(source)
-    fields = (_FORMAT, digest.hex(), repr(by_name(isa)), threads, compiler_identity(), tuned_state(isa, cache_dir))
-    return sha256(repr((*fields, _sources_digest(cache))).encode()).hexdigest()
+def _hash(fields: Iterable[object]) -> str:
+    return sha256(repr(tuple(fields)).encode()).hexdigest()
 
 
 def _sources_digest(cache: ObjectCache) -> str:
     """Hash of every file that makes a program of a graph: kernels, planner, and what links them.
 
-    Reading them takes longer than all else. So their digest is kept under the sizes, times and numbers that the file
-    system has for them: what Python goes by for its own compiled files, and more.
+    Reading them takes longer than all else, so their digest is kept under their states.
     """
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    files = sorted(found for folder in _FOLDERS for found in _files(os.path.join(root, folder)))
-    states = [(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino) for path, status in files]
-    memo = sha256(repr((_FORMAT, states)).encode()).hexdigest()
+    files = _sources()
+    memo = _hash((_FORMAT, [path for path, _ in files], states(_statuses(files))))
     known = cache.get(memo)
     if known is not None:
-        return known.decode("ascii")
+        return str(known, "ascii")
     total = sha256()
     for path, _ in files:
         with open(path, "rb") as file:
             content = file.read()
-        total.update(f"{os.path.relpath(path, root)}\0{len(content)}\0".encode())
+        total.update(f"{os.path.relpath(path, _ROOT)}\0{len(content)}\0".encode())
         total.update(content)
-    # A second edit in the same tick of the file system's clock might leave a file's state as it was.
-    if time.time() - max(max(s.st_mtime, s.st_ctime) for _, s in files) > _SETTLED_SECONDS:
+    if settled(_statuses(files)):
         cache.offer(memo, total.hexdigest().encode("ascii"))
     return total.hexdigest()
 
 
-def _files(folder: str) -> Iterator[tuple[str, os.stat_result]]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name == "__pycache__":
-                continue
-            if entry.is_dir():
-                yield from _files(entry.path)
-            else:
-                yield entry.path, entry.stat()
+def _sources() -> list[tuple[str, os.stat_result]]:
+    """The paths of those files, in order, and what the file system says of each."""
+    found = []
+    folders = [os.path.join(_ROOT, folder) for folder in _FOLDERS]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if not entry.is_dir():
+                    found.append((entry.path, entry.stat()))
+                elif entry.name != "__pycache__":
+                    folders.append(entry.path)
+    return sorted(found)
+
+
+def _statuses(files: Iterable[tuple[str, os.stat_result]]) -> list[os.stat_result]:
+    return [status for _, status in files]
 
 
 def _mapped(source: Source, first: int, last: int) -> NDArray[np.uint8]:
@@ -252,9 +300,7 @@ def _mapped(source: Source, first: int, last: int) -> NDArray[np.uint8]:
         if os.fstat(file.fileno()).st_size != source.size:
             raise source.error("file", "one that does not change while it is opened", "another size")
         start = first // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
-        # All pages at once: each will be read for the checksum.
-        flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
-        mapping = mmap.mmap(file.fileno(), last - start, flags=flags, prot=mmap.PROT_READ, offset=start)
+        mapping = mmap.mmap(file.fileno(), last - start, prot=mmap.PROT_READ, offset=start)
     content: NDArray[np.uint8] = np.frombuffer(mapping, np.uint8)
     return content[first - start :]
 
