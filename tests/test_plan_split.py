@@ -1,4 +1,4 @@
-"""Blocks of a layer: every tile in one, threads with as much to do, and pixels undivided where weights are larger."""
+"""Blocks of a layer: every tile in one, threads with as much to do, and pixels divided where that does."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from sepcore.plan.split import row_and_panel_blocks
 UNEVEN = [(49, 7, 5), (196, 2, 9), (49, 7, 3), (49, 14, 5), (784, 14, 1)]
 
 
-def longest_share(pixels: int, rows: int, panels: int, threads: int, by_rows: bool) -> float:
+def longest_share(pixels: int, rows: int, panels: int, threads: int) -> float:
     """What the last thread has to do of all tiles, by the kernel's own arithmetic; threads as fast as each other."""
-    down, across = row_and_panel_blocks(pixels, rows, panels, threads, by_rows)
+    down, across = row_and_panel_blocks(pixels, rows, panels, threads)
     tiles = []
     for part in range(across):
         columns = (part + 1) * panels // across - part * panels // across
@@ -31,9 +31,8 @@ def longest_share(pixels: int, rows: int, panels: int, threads: int, by_rows: bo
 
 
 @pytest.mark.parametrize(("pixels", "rows", "panels"), UNEVEN)
-@pytest.mark.parametrize("by_rows", [False, True])
-def test_two_threads_have_as_much_to_do(pixels: int, rows: int, panels: int, by_rows: bool) -> None:
-    assert longest_share(pixels, rows, panels, 2, by_rows) < 0.54
+def test_two_threads_have_as_much_to_do(pixels: int, rows: int, panels: int) -> None:
+    assert longest_share(pixels, rows, panels, 2) < 0.54
 
 
 @pytest.mark.parametrize("threads", [2, 3, 4, 8])
@@ -42,12 +41,14 @@ def test_two_threads_have_as_much_to_do(pixels: int, rows: int, panels: int, by_
 @pytest.mark.parametrize("panels", [1, 2, 7, 20])
 def test_no_block_is_empty(pixels: int, rows: int, panels: int, threads: int) -> None:
     if pixels >= rows:
-        share = longest_share(pixels, rows, panels, threads, by_rows=pixels > 100)
+        share = longest_share(pixels, rows, panels, threads)
         assert share <= 1
 
 
-def test_only_the_larger_operand_is_divided_where_that_is_even() -> None:
-    down, across = row_and_panel_blocks(3136, 14, 4, 2, by_rows=True)
+def test_the_pixels_are_divided_where_that_is_even_and_else_the_panels() -> None:
+    down, across = row_and_panel_blocks(3136, 14, 4, 2)
     assert across == 1 and down % 2 == 0
-    down, across = row_and_panel_blocks(49, 7, 40, 2, by_rows=False)
+    down, across = row_and_panel_blocks(196, 14, 16, 2)
+    assert across == 1 and down % 2 == 0
+    down, across = row_and_panel_blocks(49, 49, 40, 2)
     assert down == 1 and across % 2 == 0

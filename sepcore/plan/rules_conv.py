@@ -216,7 +216,7 @@ def _pointwise_split(p: Lowering, m: int, n: int, k: int, rows: int, panels: int
     """Row blocks and panel blocks of a layer of ``m`` pixels by ``n`` output channels."""
     if p.workers == 1 or m * n * k < 20_000:
         return 1, 1
-    return row_and_panel_blocks(m, rows, panels, p.workers, by_rows=m >= n)
+    return row_and_panel_blocks(m, rows, panels, p.workers)
 
 
 def _depthwise(p: Lowering, node: Node, weight: Array, bias: Array | None, padding: tuple[int, int, int, int]) -> bool:
