@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sepcore.kernels import isa as isas
+
 LINEAR = 0
 CLAMP = 1
 LEAKY_RELU = 2
@@ -10,6 +12,7 @@ HARDSIGMOID = 4
 SILU = 5
 SIGMOID = 6
 CALL = 7  # a function of the user's: epilogues call it on the stored tile; its address stands in place of parameters
+DIVIDED_SILU = 8  # SILU where a division of 512 bits takes less than an estimate and a step of Newton's iteration
 
 NAMES = {
     LINEAR: "linear",
@@ -19,12 +22,13 @@ NAMES = {
     HARDSIGMOID: "hardsigmoid",
     SILU: "silu",
     SIGMOID: "sigmoid",
+    DIVIDED_SILU: "divided_silu",
 }
 
 _INFINITY = float("inf")
 
 
-def encode(activation: tuple[object, ...] | None) -> tuple[int, float, float] | None:
+def encode(activation: tuple[object, ...] | None, isa: str) -> tuple[int, float, float] | None:
     """Code and two parameters of a graph activation such as ``("clamp", 0.0, 6.0)``; None where no epilogue has it."""
     if activation is None:
         return LINEAR, 0.0, 0.0
@@ -39,5 +43,6 @@ def encode(activation: tuple[object, ...] | None) -> tuple[int, float, float] | 
     if name == "hardsigmoid":
         alpha, beta = numbers or (1.0 / 6.0, 0.5)
         return HARDSIGMOID, alpha, beta
-    plain = {"hardswish": HARDSWISH, "silu": SILU, "sigmoid": SIGMOID}
+    divided = isa == "avx512" and isas.two_passes()
+    plain = {"hardswish": HARDSWISH, "silu": DIVIDED_SILU if divided else SILU, "sigmoid": SIGMOID}
     return (plain[str(name)], 0.0, 0.0) if name in plain else None

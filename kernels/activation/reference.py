@@ -21,6 +21,7 @@ def activate(x: NDArray[Any], activation: tuple[int, float, float]) -> NDArray[A
         codes.HARDSWISH: lambda: x * np.clip(x + 3, 0, 6) / 6,
         codes.HARDSIGMOID: lambda: np.clip(x * p + q, 0, 1),
         codes.SILU: lambda: x / (1 + np.exp(-x)),
+        codes.DIVIDED_SILU: lambda: x / (1 + np.exp(-x)),
         codes.SIGMOID: lambda: 1 / (1 + np.exp(-x)),
     }
     with np.errstate(over="ignore", invalid="ignore"):

@@ -355,7 +355,7 @@ class Lowering:
 
     def activation(self, node: Node, name: str = "activation") -> dict[int, int]:
         """The step words of a node's activation."""
-        encoded = codes.encode(node.attrs.get(name))
+        encoded = codes.encode(node.attrs.get(name), self.isa.name)
         if encoded is None:
             raise self.fail(f"activation {node.attrs[name]!r}: no kernel applies it before the store")
         return activation_words(encoded)

@@ -20,7 +20,8 @@ _POWERS = {0.5: "sqrt", -0.5: "rsqrt", -1.0: "reciprocal"}
 
 def activation(p: Lowering, node: Node) -> None:
     """An activation that kernels can also apply before a store, standing alone."""
-    encoded = codes.encode((node.op, *(node.attrs[name] for name in _PARAMETERS.get(node.op, ()))))
+    parameters = [node.attrs[name] for name in _PARAMETERS.get(node.op, ())]
+    encoded = codes.encode((node.op, *parameters), p.isa.name)
     assert encoded is not None
     if p.batched or is_map(p, node.inputs[0]):
         rules_elementwise.activation(p, node, activation_words(encoded))
