@@ -357,6 +357,29 @@ def test_what_was_checked_is_not_checked_again_until_it_changes(
     np.testing.assert_array_equal(sepcore.load(file, num_threads=2, cache_dir=cold)(X), expected)
 
 
+def test_a_file_that_takes_the_place_of_a_checked_one_is_not_mapped(
+    packed: Path, cold: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at the file's state and the mapping: of the same size, but never checked."""
+    monkeypatch.setattr(seen, "_SETTLED_NS", 20_000_000)
+    isa, folder = chosen_isa().name, Path(cold)
+    sepcore.load(packed, num_threads=2, cache_dir=cold)
+    time.sleep(0.05)
+    assert startup.find(packed, isa, 2, folder) is not None
+    other = packed.with_name("other.sep")
+    other.write_bytes(flipped(packed.read_bytes(), packed.stat().st_size - 5000))
+    told = startup._Start._told
+
+    def told_and_replaced(start: Any) -> str:
+        found = told(start)
+        os.replace(other, packed)
+        return found
+
+    monkeypatch.setattr(startup._Start, "_told", told_and_replaced)
+    with pytest.raises(FormatError, match="does not change while it is opened"):
+        startup.find(packed, isa, 2, folder)
+
+
 def test_weights_that_change_after_they_were_checked_are_not_used(
     plain: Path, cold: str, settled: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

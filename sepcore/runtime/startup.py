@@ -155,7 +155,7 @@ class _Start:
         self._source, self._cache = source, cache
         self._setting = (_FORMAT, repr(by_name(isa)), threads, compiler_identity(), tuned_state(isa, cache_dir))
         self._files = [source.status, *_statuses(_sources())]
-        self._memo = _hash(("seen", source.status.st_dev, source.status.st_ino, isa, threads))
+        self._memo = _hash(("seen", _FORMAT, source.status.st_dev, source.status.st_ino, isa, threads))
 
     @property
     def key(self) -> str:
@@ -297,8 +297,8 @@ def _statuses(files: Iterable[tuple[str, os.stat_result]]) -> list[os.stat_resul
 def _mapped(source: Source, first: int, last: int) -> NDArray[np.uint8]:
     """Bytes of a file, mapped read-only."""
     with open(source.path, "rb", buffering=0) as file:
-        if os.fstat(file.fileno()).st_size != source.size:
-            raise source.error("file", "one that does not change while it is opened", "another size")
+        if states([os.fstat(file.fileno())]) != states([source.status]):
+            raise source.error("file", "one that does not change while it is opened", "another, or one written to")
         start = first // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
         mapping = mmap.mmap(file.fileno(), last - start, prot=mmap.PROT_READ, offset=start)
     content: NDArray[np.uint8] = np.frombuffer(mapping, np.uint8)
