@@ -235,10 +235,21 @@ def test_runs_that_take_as_long_as_alone_are_made_alone_for_a_while(pool: Pool) 
     row = {step.CODE: compiled(last).address, step.TILES: 2, step.OUT: came.ctypes.data, step.X: lasting.ctypes.data}
     toy, fast = Toy([row], threads=2), Layers(2, 2, threads=2)
     pool.run(fast.request, 2)
-    for worker, caller, rest in ((2_000, 2_000, 0), (40_000, 28_000, 0), (40_000, 28_000, 4)):
+
+    def run(worker: int, caller: int) -> None:
         _wait_until(lambda: _asleep(pool, 1), "a worker keeps spinning")
         came[0], lasting[:] = 0, (worker, caller)
         assert pool._pool_run(pool._block, toy.request) == 1
+
+    for worker, caller, rest in ((2_000, 2_000, 0), (40_000, 28_000, 0), (40_000, 28_000, 4)):
+        run(worker, caller)
+        assert pool._words[layout.REST] == rest
+    assert [pool._pool_run(pool._block, toy.request) for _ in range(4)] == [0] * 4
+    # Made alone, it takes longer than those runs did, but not as long as the next.
+    came[0], lasting[:] = 1, (0, 28_000)
+    pool._walk_alone(pool._block, toy.request)
+    for worker, caller, rest in ((40_000, 28_000, 0), (40_000, 28_000, 0), (90_000, 28_000, 8)):
+        run(worker, caller)
         assert pool._words[layout.REST] == rest
 
 

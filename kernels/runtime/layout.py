@@ -10,10 +10,11 @@ WORD_BYTES = 8
 LINE_WORDS = 16
 LINE_BYTES = LINE_WORDS * WORD_BYTES
 
-# Words of a request. Thread t uses the thread block at THREAD_BLOCKS + t * THREAD_BLOCK_BYTES. FASTEST are the
-# nanoseconds that a run of it by several threads took, 0 before there was any.
-PROGRAM, STEPS, IMAGES, THREADS, THREAD_BLOCKS, THREAD_BLOCK_BYTES, FASTEST = range(7)
-REQUEST_WORDS = 7
+# Words of a request. Thread t uses the thread block at THREAD_BLOCKS + t * THREAD_BLOCK_BYTES. FASTEST and ALONE are
+# the least nanoseconds that a run of it took by several threads and by one of them, 0 before there was any; TIME is a
+# struct timespec for the caller.
+PROGRAM, STEPS, IMAGES, THREADS, THREAD_BLOCKS, THREAD_BLOCK_BYTES, FASTEST, ALONE, TIME = range(9)
+REQUEST_WORDS = TIME + 2
 
 # A pool block's first line: what threads change while they run a program.
 STATE = 0  # which tiles of which step are left, see below
@@ -32,8 +33,7 @@ BUSY = CALLS + 1  # 1 while a caller has the workers
 REST = CALLS + 2  # runs that shall still be made alone
 NEXT_REST = CALLS + 3  # how many that will be the next time
 DOUBT = CALLS + 4  # rises with each run that was slower than alone, falls with each that was not
-CLOCK_SECONDS, CLOCK_NANOSECONDS = CALLS + 5, CALLS + 6  # a struct timespec
-FIRST_TILE = CALLS + 7  # of a run by prange: the tile that its first thread takes
+FIRST_TILE = CALLS + 5  # of a run by prange: the tile that its first thread takes
 
 # Its fourth line: what Python sets before a worker starts; addresses of functions of the C library, 0 for none.
 WORKERS = 3 * LINE_WORDS  # workers that have started

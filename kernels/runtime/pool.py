@@ -45,6 +45,7 @@ def rows(isa: str) -> Iterator[KernelSpec]:
 
 
 def _pool_run(spec: KernelSpec) -> Callable[[int, int], int]:
+    from sepcore.kernels.runtime.clock import now
     from sepcore.kernels.runtime.prim import atomic_add, atomic_store, atomic_swap, call_c, float_modes_of, pause_of
     from sepcore.kernels.runtime.tiles import open_run, run_is_over, try_claim, work
     from sepcore.kernels.words import load_word, store_word
@@ -52,7 +53,7 @@ def _pool_run(spec: KernelSpec) -> Callable[[int, int], int]:
     machine = isas.by_name(spec.isa).machine
     pause = pause_of(machine)
     float_mode, set_float_mode, run_mode = float_modes_of(machine)
-    now, wake, judge = _clock(), _waking(), _judge()
+    wake, judge = _waking(), _judge()
 
     def pool_run(pool: int, request: int) -> int:
         ran = 0
@@ -67,7 +68,7 @@ def _pool_run(spec: KernelSpec) -> Callable[[int, int], int]:
                 ran = 1
                 callers_mode = float_mode()
                 set_float_mode(run_mode)
-                begin, waited, spins = now(pool), 0, 0
+                begin, waited, spins = now(pool, request), 0, 0
                 spin_limit = load_word(pool + 8 * layout.SPINS)
                 tile = open_run(pool, request, threads)
                 wake(pool, threads)
@@ -81,14 +82,14 @@ def _pool_run(spec: KernelSpec) -> Callable[[int, int], int]:
                         pause()
                         spins += 1
                     else:
-                        before = now(pool)
+                        before = now(pool, request)
                         if spins < _PATIENCE * spin_limit:
                             pause()
                             spins += 1
                         else:
                             call_c(load_word(pool + 8 * layout.SCHED_YIELD), 0, 0, 0)
-                        waited += now(pool) - before
-                judge(pool, request, threads, now(pool) - begin, waited)
+                        waited += now(pool, request) - before
+                judge(pool, request, threads, now(pool, request) - begin, waited)
                 set_float_mode(callers_mode)
             atomic_store(pool + 8 * layout.BUSY, 0)
         atomic_add(pool + 8 * layout.CALLS, -1)
@@ -228,28 +229,6 @@ def _waking() -> Any:
     return wake
 
 
-def _clock() -> Any:
-    from numba.extending import register_jitable
-
-    from sepcore.kernels.runtime.prim import call_c
-    from sepcore.kernels.words import load_word
-
-    @register_jitable(error_model="numpy")
-    def now(pool: int) -> int:
-        """Nanoseconds of the monotonic clock; for the caller that has the workers alone."""
-        call_c(
-            load_word(pool + 8 * layout.CLOCK_GETTIME),
-            load_word(pool + 8 * layout.CLOCK_ID),
-            pool + 8 * layout.CLOCK_SECONDS,
-            0,
-        )
-        seconds: int = load_word(pool + 8 * layout.CLOCK_SECONDS)
-        nanoseconds: int = load_word(pool + 8 * layout.CLOCK_NANOSECONDS)
-        return seconds * 1_000_000_000 + nanoseconds
-
-    return now
-
-
 def _judge() -> Any:
     from numba.extending import register_jitable
 
@@ -257,19 +236,22 @@ def _judge() -> Any:
 
     @register_jitable(error_model="numpy")
     def judge(pool: int, request: int, threads: int, took: int, waited: int) -> None:
-        """Rest after runs whose caller was faster alone.
+        """Rest after runs whose caller waited, and was faster alone.
 
-        It was if it did the most itself, without the time it waited; or if it waited, and the run took as long as one
-        thread takes, which is some 0.6 times the fastest run more for each of the others.
+        How fast it is alone shows when the pool has rested. Until then it was faster if it did the most itself, without
+        the time it waited, or if the run took 0.6 times the fastest one more for each of the other threads.
         """
         doubt = load_word(pool + 8 * layout.DOUBT)
         next_rest = max(_FIRST_REST, load_word(pool + 8 * layout.NEXT_REST))
-        fastest = load_word(request + 8 * layout.FASTEST)
+        fastest, alone = load_word(request + 8 * layout.FASTEST), load_word(request + 8 * layout.ALONE)
         if fastest == 0 or took < fastest:
             fastest = took
             store_word(request + 8 * layout.FASTEST, took)
-        alone = fastest + fastest * (threads - 1) * 6 // 10
-        if took > threads * (took - waited) or (took > alone and 8 * waited > took):
+        if alone == 0:
+            alone = fastest + fastest * (threads - 1) * 6 // 10
+            if threads * (took - waited) < alone:
+                alone = threads * (took - waited)
+        if took > alone and 8 * waited > took:
             if doubt > 0:
                 store_word(pool + 8 * layout.REST, next_rest)
                 next_rest = min(2 * next_rest, _LONGEST_REST)

@@ -72,8 +72,9 @@ def _walker() -> Any:
 
 
 def _walk_alone(spec: KernelSpec) -> Callable[[int, int], None]:
+    from sepcore.kernels.runtime.clock import now
     from sepcore.kernels.runtime.prim import atomic_add, float_modes_of
-    from sepcore.kernels.words import load_word
+    from sepcore.kernels.words import load_word, store_word
 
     float_mode, set_float_mode, run_mode = float_modes_of(isas.by_name(spec.isa).machine)
     walk = _walker()
@@ -82,6 +83,9 @@ def _walk_alone(spec: KernelSpec) -> Callable[[int, int], None]:
         atomic_add(pool + 8 * layout.CALLS, 1)
         callers_mode = float_mode()
         set_float_mode(run_mode)
+        shared, begin = load_word(request + 8 * layout.THREADS) > 1, 0
+        if shared:
+            begin = now(pool, request)
         walk(
             load_word(request + 8 * layout.PROGRAM),
             load_word(request + 8 * layout.STEPS),
@@ -89,6 +93,10 @@ def _walk_alone(spec: KernelSpec) -> Callable[[int, int], None]:
             0,
             load_word(request + 8 * layout.IMAGES),
         )
+        if shared:  # whether it shall be again is judged by this
+            took, alone = now(pool, request) - begin, load_word(request + 8 * layout.ALONE)
+            if alone == 0 or took < alone:
+                store_word(request + 8 * layout.ALONE, took)
         set_float_mode(callers_mode)
         atomic_add(pool + 8 * layout.CALLS, -1)
 
