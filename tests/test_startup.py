@@ -339,10 +339,9 @@ def flipped(content: bytes, at: int) -> bytes:
 
 
 def test_what_was_checked_is_not_checked_again_until_it_changes(
-    file: Path, cold: str, monkeypatch: pytest.MonkeyPatch
+    file: Path, cold: str, settled: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected, folder, isa = sepcore.load(file, num_threads=2, cache_dir=cold)(X), Path(cold), chosen_isa().name
-    monkeypatch.setattr(seen, "_SETTLED_NS", 20_000_000)
     time.sleep(0.05)
     assert startup.find(file, isa, 2, folder) is not None
     with monkeypatch.context() as patch:
@@ -358,10 +357,9 @@ def test_what_was_checked_is_not_checked_again_until_it_changes(
 
 
 def test_a_file_that_takes_the_place_of_a_checked_one_is_not_mapped(
-    packed: Path, cold: str, monkeypatch: pytest.MonkeyPatch
+    packed: Path, cold: str, settled: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between the look at the file's state and the mapping: of the same size, but never checked."""
-    monkeypatch.setattr(seen, "_SETTLED_NS", 20_000_000)
     isa, folder = chosen_isa().name, Path(cold)
     sepcore.load(packed, num_threads=2, cache_dir=cold)
     time.sleep(0.05)
@@ -453,7 +451,7 @@ def test_a_changed_source_is_never_run_as_it_was(changed: str, cold: str, tmp_pa
     shutil.copytree(ROOT / "sepcore", root / "sepcore", symlinks=False, ignore=shutil.ignore_patterns("__pycache__"))
     code = (
         "from pathlib import Path; from sepcore.compile.cache import open_cache; from sepcore.runtime import startup\n"
-        f"print(startup.__file__, startup._sources_digest(open_cache(Path({cold!r}))))"
+        f"print(startup.__file__, startup._sources_digest(open_cache(Path({cold!r})), startup._sources()))"
     )
 
     def digest() -> str:

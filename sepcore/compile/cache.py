@@ -105,7 +105,7 @@ class ObjectCache:
         ------
         OSError : the folder cannot be written, or others could write there.
         """
-        header = _HEADER.pack(_MAGIC, _VERSION, bytes.fromhex(key), len(code), _sums(code))
+        header = _HEADER.pack(_MAGIC, _VERSION, bytes.fromhex(key), len(code), bytes.fromhex(_sums(code)))
         self._write(self._path(key, KERNEL), header, code)
 
     def put_weights(self, name: str, content: memoryview) -> bool:
@@ -114,7 +114,7 @@ class ObjectCache:
             return False
         path = self._path(name, WEIGHTS)
         kept = _mapped(path)
-        if kept is not None and _sums(kept[0]).hex() == name:
+        if kept is not None and _sums(kept[0]) == name:
             return True
         try:
             self._write(path, content)
@@ -210,7 +210,7 @@ class ObjectCache:
         if entry.kind == KERNEL:
             return _read(path, entry.key) is not None
         kept = _mapped(path)
-        return kept is not None and _sums(kept[0]).hex() == entry.key
+        return kept is not None and _sums(kept[0]) == entry.key
 
     def _path(self, key: str, kind: str) -> str:
         assert self.folder is not None
@@ -286,14 +286,14 @@ def _unwrapped(content: bytes, key: str) -> memoryview | None:
     code = memoryview(content)[_HEADER.size :]
     if (magic, version, name.hex(), length) != (_MAGIC, _VERSION, key, len(code)):
         return None
-    return code if _sums(code) == digest else None
+    return code if _sums(code) == digest.hex() else None
 
 
-def _sums(content: bytes | memoryview | mmap.mmap) -> bytes:
+def _sums(content: bytes | memoryview | mmap.mmap) -> str:
     """The checksum of a file's content: with Python's SHA-256, a start would spend most of its time on it."""
     from sepcore.formats.sums import sums_of
 
-    return bytes.fromhex(sums_of(content))
+    return sums_of(content)
 
 
 def _require_trusted(status: os.stat_result, path: str) -> None:

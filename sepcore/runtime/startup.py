@@ -154,14 +154,15 @@ class _Start:
     def __init__(self, source: Source, isa: str, threads: int, cache: ObjectCache, cache_dir: Path | None) -> None:
         self._source, self._cache = source, cache
         self._setting = (_FORMAT, repr(by_name(isa)), threads, compiler_identity(), tuned_state(isa, cache_dir))
-        self._files = [source.status, *_statuses(_sources())]
+        self._sources = _sources()
+        self._files = [source.status, *_statuses(self._sources)]
         self._memo = _hash(("seen", _FORMAT, source.status.st_dev, source.status.st_ino, isa, threads))
 
     @property
     def key(self) -> str:
         """The key of the entry: all that may change it. The digest is of checksums of all that is in the file."""
         _, digest = read_manifest(self._source)
-        return _hash((*self._setting, digest.hex(), _sources_digest(self._cache)))
+        return _hash((*self._setting, digest.hex(), _sources_digest(self._cache, self._sources)))
 
     def unchanged(self) -> Started | None:
         """What :meth:`checked` found before, where no file has changed since."""
@@ -169,32 +170,19 @@ class _Start:
         if memo is None:
             return None
         told, key, weights = str(memo, "ascii").split("\n")
-        if told != self._told() or (entry := self._cache.get(key)) is None:
+        loaded = self._loaded(key) if told == self._told() else None
+        if loaded is None or states(loaded[2]).hex() != weights:
             return None
-        startup = _from_bytes(entry)
-        first, last = startup.packed
-        if last:
-            return Started(startup, _mapped(self._source, first, last))
-        kept = self._cache.weights(startup.sums[1])
-        if kept is None or states([kept[1]]).hex() != weights:
-            return None
-        return Started(startup, np.frombuffer(kept[0], np.uint8))
+        return Started(*loaded[:2])
 
     def checked(self) -> Started | None:
         """The entry, once every byte of the model file and of the weights is known to be what it was."""
         source, key = self._source, self.key
-        entry = self._cache.get(key)
-        if entry is None:
+        loaded = self._loaded(key)
+        if loaded is None:
             return None
-        startup = _from_bytes(entry)
+        startup, weights, kept = loaded
         first, last = startup.packed
-        kept = None
-        if last:
-            weights = _mapped(source, first, last)
-        elif (kept := self._cache.weights(startup.sums[1])) is not None:
-            weights = np.frombuffer(kept[0], np.uint8)
-        else:
-            return None
         found = (sums(_read(source, 0, first)), sums(chunked(weights)), sums(_read(source, last, source.size)))
         if not last and found[1] != startup.sums[1]:
             return None
@@ -205,8 +193,20 @@ class _Start:
                     "the content that was there when sepcore first read the file",
                     "other content (damaged)",
                 )
-        self._remember(key, [] if kept is None else [kept[1]])
+        self._remember(key, kept)
         return Started(startup, weights)
+
+    def _loaded(self, key: str) -> tuple[Startup, NDArray[np.uint8], list[os.stat_result]] | None:
+        """An entry, its packed weights, and the status of the file that these have to themselves, if they do."""
+        entry = self._cache.get(key)
+        if entry is None:
+            return None
+        startup = _from_bytes(entry)
+        first, last = startup.packed
+        if last:
+            return startup, _mapped(self._source, first, last), []
+        kept = self._cache.weights(startup.sums[1])
+        return None if kept is None else (startup, np.frombuffer(kept[0], np.uint8), [kept[1]])
 
     def _remember(self, key: str, weights: Sequence[os.stat_result]) -> None:
         """Have :meth:`unchanged` find the entry, as long as it can tell that nothing has changed."""
@@ -255,12 +255,15 @@ def _hash(fields: Iterable[object]) -> str:
     return sha256(repr(tuple(fields)).encode()).hexdigest()
 
 
-def _sources_digest(cache: ObjectCache) -> str:
+def _sources_digest(cache: ObjectCache, files: Sequence[tuple[str, os.stat_result]]) -> str:
     """Hash of every file that makes a program of a graph: kernels, planner, and what links them.
 
     Reading them takes longer than all else, so their digest is kept under their states.
+
+    Parameters
+    ----------
+    files : what :func:`_sources` gives.
     """
-    files = _sources()
     memo = _hash((_FORMAT, [path for path, _ in files], states(_statuses(files))))
     known = cache.get(memo)
     if known is not None:
