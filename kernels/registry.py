@@ -24,6 +24,7 @@ from sepcore.kernels.reduce import rows as reduce
 from sepcore.kernels.reduce import softmax
 from sepcore.kernels.resize import rows as resize
 from sepcore.kernels.spec import KernelSpec
+from sepcore.kernels.strassen import rows as strassen
 from sepcore.kernels.strided import copy as strided_copy
 from sepcore.kernels.strided import rows as strided
 from sepcore.kernels.window import rows as window
@@ -31,6 +32,7 @@ from sepcore.kernels.window import rows as window
 FAMILIES = (
     pointwise, depthwise, depthwise_general, stem, dense, pool, elementwise, layout, chain, strided_copy, strided,
     window, resize, reduce, softmax, matmul, scale,
+    strassen,
 )  # fmt: skip
 
 

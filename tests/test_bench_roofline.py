@@ -19,8 +19,10 @@ LIMITS = Limits("avx2", 100.0, (Bandwidth("L1", 1, 400.0), Bandwidth("L2", 1, 20
 CACHES = {"L1": 1000, "L2": 100_000}
 
 
-def bound(macs: int, map_bytes: int, weight_bytes: int = 0, threads: int = 1, others: int = 0) -> Bound:
-    step = Step("k", 1, {}, {}, "node", macs, map_bytes=map_bytes, weight_bytes=weight_bytes)
+def bound(
+    macs: int, map_bytes: int, weight_bytes: int = 0, threads: int = 1, others: int = 0, kernel: str = "k"
+) -> Bound:
+    step = Step(kernel, 1, {}, {}, "node", macs, map_bytes=map_bytes, weight_bytes=weight_bytes)
     other = Step("k", 1, {}, {}, "other", weight_bytes=others)
     program = Program("p", "avx2", 1, threads, (step, other), (), (), (), 0, 0, 0)
     return Roofline(program, LIMITS, CACHES).bound(step)
@@ -31,6 +33,11 @@ def test_the_slower_of_arithmetic_and_traffic_bounds_a_step() -> None:
     assert bound(50, 800) == Bound(2.0, "L1")
     assert bound(50, 8000) == Bound(40.0, "L2")
     assert bound(50, 800_000) == Bound(80_000.0, "memory")
+
+
+def test_a_halved_layer_does_seven_eighths_of_its_products() -> None:
+    assert bound(80_000, 800, kernel="f32_strassen_7x32__avx512") == Bound(1400.0, "multiply-adds")
+    assert bound(80_000, 800, kernel="f32_sums_of_quarters__avx512") == Bound(1600.0, "multiply-adds")
 
 
 def test_weights_come_from_where_the_whole_program_fits() -> None:

@@ -31,8 +31,11 @@ def loops(assembly: str) -> list[list[str]]:
     return found
 
 
+_TILES = ("pointwise", "pointwise_gathered", "strassen", "conv", "stem")
+
+
 def spec_list(isa: str) -> list[KernelSpec]:
-    return [spec for spec in registry.rows(isa) if spec.op in ("pointwise", "pointwise_gathered", "conv", "stem")]
+    return [spec for spec in registry.rows(isa) if spec.op in _TILES]
 
 
 @pytest.mark.parametrize("isa", [i for i in ("avx512", "avx2") if isas.by_name(i) in isas.available()])

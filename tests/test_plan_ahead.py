@@ -7,8 +7,10 @@ import pytest
 
 from sepcore.ir.graph import Graph, GraphBuilder
 from sepcore.kernels import isa as isas
+from sepcore.kernels import registry
 from sepcore.kernels import step as words
 from sepcore.kernels.pointwise import rows as pointwise
+from sepcore.kernels.strassen import rows as strassen
 from sepcore.options import SessionOptions
 from sepcore.plan import ahead
 from sepcore.plan.program import Step
@@ -33,8 +35,12 @@ def graph(channels: int, layers: int, classes: int) -> Graph:
 
 def asked(step: Step, isa: isas.Isa) -> tuple[int, int] | None:
     """First and last byte behind that the step asks for, in the weights' region; None where it asks for nothing."""
-    w, tile = step.words, pointwise_tile(step, isa)
-    lines = w[pointwise.PANELS] * -(-w[pointwise.M] // tile.rows) * (w[pointwise.K] >> w[pointwise.PREFETCH_SHIFT])
+    w, tile = step.words, tile_of(step)
+    pixels, products = w[pointwise.M], 1
+    if step.kernel.startswith("f32_strassen"):
+        pixels, products = pixels * w[strassen.PAIRS], 7
+    tiles = w[pointwise.PANELS] * -(-pixels // tile.rows)
+    lines = products * tiles * (w[pointwise.K] >> w[pointwise.PREFETCH_SHIFT])
     if pointwise.AHEAD not in step.operands:
         assert lines == 0
         return None
@@ -44,17 +50,19 @@ def asked(step: Step, isa: isas.Isa) -> tuple[int, int] | None:
 
 def pace(step: Step, isa: isas.Isa) -> float:
     """Bytes that the step asks for while it multiplies and adds once."""
-    tile = pointwise_tile(step, isa)
+    tile = tile_of(step)
     return 64 / (tile.rows * tile.columns(isa.lanes) << step.words[pointwise.PREFETCH_SHIFT])
 
 
-def pointwise_tile(step: Step, isa: isas.Isa) -> pointwise.Tile:
-    return next(t for t in pointwise.tiles(isa.name) if pointwise.row(t, isa.name).name == step.kernel)
+def tile_of(step: Step) -> pointwise.Tile:
+    tile = registry.find(step.kernel).parameters
+    assert isinstance(tile, pointwise.Tile)
+    return tile
 
 
 def pointwise_steps(session: Session, size: int) -> list[Step]:
     program = session.program((1, session.inputs[0].shape[1], size, size))
-    return [step for step in program.steps if step.kernel.startswith("f32_pointwise")]
+    return [step for step in program.steps if pointwise.PREFETCH_SHIFT in step.words and step.macs]
 
 
 def own(step: Step) -> tuple[int, int]:
@@ -63,10 +71,12 @@ def own(step: Step) -> tuple[int, int]:
     return first, first + step.weight_bytes
 
 
-def test_a_classifier_is_asked_for_by_the_layers_before() -> None:
+@pytest.mark.parametrize("size", [27, 28])  # an odd map's products are not of halves
+def test_a_classifier_is_asked_for_by_the_layers_before(size: int) -> None:
     session = Session(graph(256, 4, 1000), SessionOptions(num_threads=1))
     isa = isas.by_name(session.isa)
-    *layers, classifier = pointwise_steps(session, 28)
+    *layers, classifier = pointwise_steps(session, size)
+    assert len(layers) == 4
     spans = [asked(step, isa) for step in layers]
     # One after another, each as far as its own weights at least, the last as far as the classifier's.
     assert spans[0] is not None and spans[0][0] <= own(layers[0])[1]

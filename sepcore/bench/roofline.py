@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sepcore.bench.limits import Limits
+from sepcore.kernels.strassen.rows import multiply_adds
 from sepcore.plan.program import Program, Step
 
 ARITHMETIC = "multiply-adds"
@@ -47,7 +48,7 @@ class Roofline:
         weights = sum(s.weight_bytes for s in self.program.steps) + self.program.private_bytes
         maps_from, weights_from = self._level(step.map_bytes // threads), self._level(weights)
         parts = {
-            ARITHMETIC: 2 * step.macs / (self.limits.fma_gflops * threads),
+            ARITHMETIC: 2 * multiply_adds(step.kernel, step.macs) / (self.limits.fma_gflops * threads),
             maps_from: step.map_bytes / self._gigabytes_per_second(maps_from),
         }
         traffic = parts[maps_from] + step.weight_bytes / self._gigabytes_per_second(weights_from)

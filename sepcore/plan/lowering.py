@@ -40,7 +40,7 @@ _NO_TABLES: Mapping[int, Hashable] = MappingProxyType({})
 _CONFLICT_BYTES = 1024  # pixels a multiple of this apart share so few cache sets that a window's taps evict each other
 
 
-_WITH_EPILOGUE = frozenset({"pointwise", "depthwise", "stem", "conv"})
+_WITH_EPILOGUE = frozenset({"pointwise", "strassen", "depthwise", "stem", "conv"})
 """Kernels that end in ``kernels.activation.store``, and so can call a function on what they have stored."""
 
 
@@ -133,6 +133,11 @@ class Lowering:
         """Channels rounded up to the lanes."""
         return -(-channels // self.isa.lanes) * self.isa.lanes
 
+    def pixel_bytes(self, floats: int, pixels: int) -> int:
+        """Bytes from a pixel of so many floats to the next, where a map has ``pixels``."""
+        size = FLOAT * floats
+        return size + FLOAT * self.isa.lanes if pixels > 1 and size % _CONFLICT_BYTES == 0 else size
+
     def new_map(self, name: str, slack: int = 0) -> Map:
         """Memory for the value ``name`` as a map; ``slack`` floats more per pixel than the padded channels."""
         home = self.places.homes.get(name)
@@ -157,9 +162,7 @@ class Lowering:
         shared = self.batched or (
             bool(self.consumers.get(name)) and all(u.name in self.batched_nodes for u in self.consumers[name])
         )
-        pixel = FLOAT * (self.padded(c) + slack)
-        if h * w > 1 and pixel % _CONFLICT_BYTES == 0:
-            pixel += FLOAT * self.isa.lanes
+        pixel = self.pixel_bytes(self.padded(c) + slack, h * w)
         buffer = self._buffer(h * w * pixel, shared)
         return Map(buffer, h, w, c, pixel, 0, shared)
 

@@ -24,6 +24,7 @@ from sepcore.plan import select
 from sepcore.plan.bands import LEAST_CHAINED_BYTES
 from sepcore.plan.drafts import Buffer
 from sepcore.plan.lowering import Lowering
+from sepcore.plan.rules_strassen import strassen
 from sepcore.plan.select import Choice
 from sepcore.plan.split import row_and_panel_blocks
 from sepcore.plan.tensors import FLOAT, Map, Plain
@@ -115,6 +116,10 @@ def pointwise(p: Lowering, node: Node, x: Map, weight: Array, bias: Array | None
     n, k = weight.shape
     m = x.pixels * p.images
     slots = x.slots
+    halved = select.halved_tiles(x.height, x.width, k, n, p.isa.name)
+    if halved and not (p.batched or slots or x.factors):
+        strassen(p, node, halved, x, weight, bias, residual)
+        return
     if slots:
         x, order = _in_memory_order(x)
         weight = weight[:, order]

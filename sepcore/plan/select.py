@@ -15,9 +15,14 @@ from sepcore.kernels.depthwise import rows as depthwise
 from sepcore.kernels.depthwise.rows import Window, fits
 from sepcore.kernels.pointwise import rows as pointwise
 from sepcore.kernels.pointwise.rows import Tile
+from sepcore.kernels.strassen import rows as strassen
 
 _L1_BYTES = 32 << 10  # of weights that stay in the first cache beside the pixels
 _L2_BYTES_PER_CYCLE = 38.0
+_SUM_CYCLES = 10.0  # to read a vector of a map and write one of the sums of its quarters
+_PRODUCT_CYCLES = 20.0  # to begin another product of a tile
+_WEIGHT_BYTES_PER_CYCLE = 8.0  # that memory brings of the three quarters more of weights
+_WORTH_HALVING = 0.97  # of the time of a plain product, what one of halves may take
 _WORTH_A_STEP = 0.96  # of the time of one step, what two may take: threads wait for each other once more
 
 Parameters = TypeVar("Parameters")
@@ -63,14 +68,30 @@ def _by_cost(
 
 def pointwise_cycles(tile: Tile, m: int, k: int, n: int, lanes: int, fma: bool = True) -> float:
     """Estimated cycles of a pointwise layer, from costs fitted to measured tiles (K from 16 to 960)."""
+    per_k, stores = _tile_cycles(tile, lanes, fma)
     row_bytes = 4 * tile.packed_columns(lanes)
-    if lanes == 16 and isas.two_passes():
-        per_k, stores = _two_pass_cycles(tile)
-    else:
-        per_k, stores = _one_pass_cycles(tile, fma)
-    if k * row_bytes > _L1_BYTES:  # every tile streams the panel from the second cache again
-        per_k = max(per_k + row_bytes / 500.0, row_bytes / _L2_BYTES_PER_CYCLE)
+    if k * row_bytes > _L1_BYTES:
+        per_k = _streaming(per_k, row_bytes)
     return -(-m // tile.rows) * -(-n // tile.columns(lanes)) * (k * per_k + stores)
+
+
+def halved_cycles(tile: Tile, m: int, k: int, n: int, lanes: int, fma: bool = True) -> float:
+    """The same of one by Strassen's algorithm."""
+    per_k, stores = _tile_cycles(tile, lanes, fma)
+    per_k = _streaming(per_k, 4 * tile.columns(lanes))  # the next product's panel comes before this one again
+    tiles = m // 2 // tile.rows * (n // 2 // tile.columns(lanes))
+    products = tiles * strassen.PRODUCTS * (k // 2 * per_k + stores + _PRODUCT_CYCLES)
+    return products + _SUM_CYCLES * m * k / lanes + 3 * k * n / _WEIGHT_BYTES_PER_CYCLE
+
+
+def _streaming(per_k: float, row_bytes: int) -> float:
+    """Cycles of a tile for each k where it reads its panel from the second cache."""
+    return max(per_k + row_bytes / 500.0, row_bytes / _L2_BYTES_PER_CYCLE)
+
+
+def _tile_cycles(tile: Tile, lanes: int, fma: bool) -> tuple[float, float]:
+    """Cycles of a tile for each k, and once."""
+    return _two_pass_cycles(tile) if lanes == 16 and isas.two_passes() else _one_pass_cycles(tile, fma)
 
 
 def _one_pass_cycles(tile: Tile, fma: bool) -> tuple[float, float]:
@@ -95,7 +116,7 @@ def _two_pass_cycles(tile: Tile) -> tuple[float, float]:
     again = tile.rows / 32.0  # the pixels are read once more for each panel
     if tile.narrow:  # where the products are few, the next tile's overlap the stores of a low one only
         return max(1.03 * sums, 6.0) + again, 1.5 * sums + max(0, tile.rows - 4)
-    return max(sums + joins, 8.0) + again, 1.5 * sums + 4.5 * max(0.0, sums - 18)
+    return max(sums + joins, 7.0) + again, 1.5 * sums + 4.5 * max(0.0, sums - 18)
 
 
 @cache
@@ -116,18 +137,43 @@ def column_parts(m: int, k: int, n: int, isa: str) -> tuple[int, ...]:
 
     112 channels fill no tile evenly that is low enough to be read from the second cache, but 64 and 48 do.
     """
-    chosen = isas.by_name(isa)
-
-    def least(channels: int) -> float:
-        return min(
-            pointwise_cycles(t, m, k, channels, chosen.lanes, chosen.fma) for t in pointwise.tiles(isa) if t.rows <= m
-        )
-
-    widths = {t.columns(chosen.lanes) for t in pointwise.tiles(isa)}
-    firsts = sorted({w * i for w in widths if w % chosen.lanes == 0 for i in range(1, -(-n // w))}, reverse=True)
-    costs = [(least(first) + least(n - first), first) for first in firsts]
+    lanes = isas.by_name(isa).lanes
+    widths = {t.columns(lanes) for t in pointwise.tiles(isa)}
+    firsts = sorted({w * i for w in widths if w % lanes == 0 for i in range(1, -(-n // w))}, reverse=True)
+    costs = [(least_cycles(m, k, first, isa) + least_cycles(m, k, n - first, isa), first) for first in firsts]
     cost, first = min(costs, key=lambda pair: pair[0], default=(0.0, n))
-    return (first, n - first) if first < n and cost < _WORTH_A_STEP * least(n) else (n,)
+    return (first, n - first) if first < n and cost < _WORTH_A_STEP * least_cycles(m, k, n, isa) else (n,)
+
+
+def least_cycles(m: int, k: int, n: int, isa: str) -> float:
+    """Those of a layer's best tile."""
+    chosen = isas.by_name(isa)
+    return min(pointwise_cycles(t, m, k, n, chosen.lanes, chosen.fma) for t in pointwise.tiles(isa) if t.rows <= m)
+
+
+@cache
+def halved_tiles(height: int, width: int, k: int, n: int, isa: str) -> Choice[Tile] | None:
+    """Tiles for a pointwise layer by Strassen's algorithm; None where that takes longer, or cannot be.
+
+    Results differ from a plain product's in their rounding. So whether it is taken depends on the layer alone, not on
+    threads, images, what was tuned or whether layers are in a chain.
+    """
+    chosen, m = isas.by_name(isa), height * width
+    usable = [t for t in strassen.tiles(isa) if width % t.rows == 0 and n % (2 * t.columns(chosen.lanes)) == 0]
+    if height % 2 or k % 2 or k < 2 * chosen.lanes or not usable:
+        return None
+
+    def cycles(tile: Tile) -> float:
+        return halved_cycles(tile, m, k, n, chosen.lanes, chosen.fma)
+
+    if min(map(cycles, usable)) > _WORTH_HALVING * least_cycles(m, k, n, isa):
+        return None
+    return _by_cost(
+        f"pointwise halved {height}x{width}x{k}x{n}",
+        usable,
+        lambda t: strassen.product_row(t, isa).name,
+        lambda t: (cycles(t), t.rows),
+    )
 
 
 @cache
