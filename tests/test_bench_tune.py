@@ -14,7 +14,7 @@ from networks import small_graph
 
 from sepcore.bench import networks, tune, tuning
 from sepcore.bench.profile import Calls
-from sepcore.bench.tune import Timing, faster, least_times, time_choices
+from sepcore.bench.tune import Timing, confirmed, faster, least_times, time_choices
 from sepcore.bench.tuning import check_networks, checked_text, tune_networks
 from sepcore.cli.tune import tune as command
 from sepcore.options import SessionOptions
@@ -114,6 +114,16 @@ def test_a_chain_slower_than_its_layers_is_taken_apart(
     assert session.program(*SHAPES).kernels() == before.kernels()
     session.retune(rows)
     assert not any(step.chain for step in session.program(*SHAPES).steps)
+
+
+def test_chains_are_timed_again_too(slow_kernel: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bands, "LEAST_CHAINED_BYTES", 0)
+    session = Session(small_graph(), SessionOptions(1))
+    key = next(step.choice.key for step in session.program(*SHAPES).steps if step.chain and step.choice)
+    once = [Timing(key, "bands", {"bands": 1_100_000, "layers": 1_000_000})]
+    (again,) = confirmed(session, SHAPES, NOTHING_TUNED, once)
+    assert again.key == key and again.nanoseconds["bands"] == 10_000_000
+    assert any(step.chain for step in session.program(*SHAPES).steps)
 
 
 def test_what_is_kept_is_taken_by_the_next_session(

@@ -22,6 +22,7 @@ Shapes = tuple[tuple[int, ...], ...]
 WORTH = 0.02  # a row must be faster by this share than the planner's to be kept: less is noise,
 _CLOCK_NS = 200  # as is less than this
 _FIRST_PASSES, _LAST_PASSES = 4, 40
+_CHAIN = "chain "  # begins the keys of chains
 _CLOSE = 1.25  # rows this near to the best in the first passes are timed in the last ones too
 
 
@@ -75,14 +76,21 @@ def faster(timings: Sequence[Timing]) -> dict[str, str]:
 
 
 def confirmed(session: Session, shapes: Shapes, tuned: Mapping[str, str], timings: Sequence[Timing]) -> list[Timing]:
-    """The same choices of kernels, the planned row and the best timed anew beside each other and nothing else."""
-    rows = {t.key: list(dict.fromkeys((t.planned, t.best))) for t in timings}
+    """The same choices timed anew: of kernels the planned row and the best, beside each other and nothing else.
+
+    The session is left with ``tuned``.
+    """
+    chains = {t.key for t in timings if t.key.startswith(_CHAIN)}
+    planned = {t.key: t.planned for t in timings if t.key not in chains}
+    rows = {t.key: list(dict.fromkeys((t.planned, t.best))) for t in timings if t.key not in chains}
     apart = _without_chains(session, shapes, tuned)
     try:
         least = _least(session, shapes, apart, rows, _LAST_PASSES)
+        again = _time_chains(session, shapes, tuned) if chains else []
     finally:
         session.retune(tuned)
-    return [Timing(t.key, t.planned, least[t.key]) for t in timings]
+    kernels = [Timing(key, row, least[key]) for key, row in planned.items()]
+    return kernels + [t for t in again if t.key in chains]
 
 
 def _time_rows(session: Session, shapes: Shapes, tuned: Mapping[str, str], most_rows: int | None) -> list[Timing]:
@@ -119,14 +127,14 @@ def _time_chains(session: Session, shapes: Shapes, tuned: Mapping[str, str]) -> 
             found.append(Timing(step.choice.key, "bands", times))
             if found[-1].loss > WORTH:
                 # Shorter chains of the same layers come up once this one is not made.
-                inside = [key for key in apart if key != step.choice.key and key.startswith("chain ")
+                inside = [key for key in apart if key != step.choice.key and key.startswith(_CHAIN)
                           and _layers_of(key) in step.choice.layer]  # fmt: skip
                 found += [Timing(key, "bands", times) for key in inside]
     return found
 
 
 def _layers_of(key: str) -> str:
-    return key.removeprefix("chain ").rpartition(" by ")[0] or key.removeprefix("chain ")
+    return key.removeprefix(_CHAIN).rpartition(" by ")[0] or key.removeprefix(_CHAIN)
 
 
 def _without_chains(session: Session, shapes: Shapes, tuned: Mapping[str, str]) -> dict[str, str]:

@@ -101,9 +101,7 @@ def check_networks(
         over = [t for t in timings if t.loss > limit]
         for _ in range(_CONFIRMATIONS):
             # Noise makes one of many rows look faster than it is: a second look at it alone does not repeat that.
-            rows = confirmed(session, shapes, tuned, [t for t in over if not t.key.startswith("chain ")])
-            chains = [t for t in over if t.key.startswith("chain ")]
-            over = [t for t in (*rows, *chains) if t.loss > limit]
+            over = [t for t in confirmed(session, shapes, tuned, over) if t.loss > limit]
         slow |= {t.key: (name, t) for t in over}
     return Slow(limit, len(seen), list(slow.values()))
 
