@@ -126,6 +126,19 @@ def test_chains_are_timed_again_too(slow_kernel: Callable[[str], None], monkeypa
     assert any(step.chain for step in session.program(*SHAPES).steps)
 
 
+def test_a_row_of_a_chain_is_timed_there(slow_kernel: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bands, "LEAST_CHAINED_BYTES", 0)
+    session = Session(small_graph(), SessionOptions(1))
+    chains = [step for step in session.program(*SHAPES).steps if step.chain]
+    row = next(row for row in chains[0].chain[0] if row.choice and len(row.choice.rows) > 1)
+    assert row.choice
+    other = next(name for name, _ in row.choice.rows if name != row.kernel)
+    once = [Timing(row.choice.key, row.kernel, {row.kernel: 1_100_000, other: 1_000_000})]
+    (again,) = confirmed(session, SHAPES, NOTHING_TUNED, once)
+    # A chain takes as long with either row, says the clock.
+    assert again.loss == 0 and again.nanoseconds == {row.kernel: 1_100_000, other: 1_100_000}
+
+
 def test_what_is_kept_is_taken_by_the_next_session(
     slow_kernel: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -134,6 +147,7 @@ def test_what_is_kept_is_taken_by_the_next_session(
     program = usual.program((1, 3, 224, 224))
     planned = next(s.kernel for s in program.steps if s.choice and s.choice.key.startswith("pointwise"))
     slow_kernel(planned)
+    monkeypatch.setattr(tuning, "time_sequence", lambda calls, passes: [2_000_000, 1_000_000])
     said: list[str] = []
     kept = tune_networks([], [1, 2], tmp_path, said.append)
     assert said == ["small, 1 threads", "small, 2 threads"]
@@ -149,6 +163,17 @@ def test_what_is_kept_is_taken_by_the_next_session(
     )
     again = tune_networks([], [1], tmp_path, said.append)
     assert again.rows == {**kept.rows, "pointwise 1x1x1": "other"}
+
+
+def test_a_network_that_is_no_faster_keeps_nothing(
+    slow_kernel: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tuning, "NETWORKS", {"small": small_graph})
+    program = Session(small_graph(), SessionOptions(1)).program((1, 3, 224, 224))
+    slow_kernel(next(s.kernel for s in program.steps if s.choice and s.choice.key.startswith("pointwise")))
+    monkeypatch.setattr(tuning, "time_sequence", lambda calls, passes: [1_000_000, 1_000_001])
+    kept = tune_networks([], [1], tmp_path, lambda name: None)
+    assert kept.rows == {} and (kept.networks[0].before, kept.networks[0].after) == (1_000_000, 1_000_000)
 
 
 def test_check_names_what_the_planner_chose_badly(

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepcore.bench.profile import Calls, program_calls
-from sepcore.plan.program import Program
+from sepcore.plan.program import Program, Step
 from sepcore.runtime.session import Session
 
 Shapes = tuple[tuple[int, ...], ...]
@@ -78,19 +78,55 @@ def faster(timings: Sequence[Timing]) -> dict[str, str]:
 def confirmed(session: Session, shapes: Shapes, tuned: Mapping[str, str], timings: Sequence[Timing]) -> list[Timing]:
     """The same choices timed anew: of kernels the planned row and the best, beside each other and nothing else.
 
-    The session is left with ``tuned``.
+    Those of layers that the plan has in chains are timed there. The session is left with ``tuned``.
     """
     chains = {t.key for t in timings if t.key.startswith(_CHAIN)}
-    planned = {t.key: t.planned for t in timings if t.key not in chains}
-    rows = {t.key: list(dict.fromkeys((t.planned, t.best))) for t in timings if t.key not in chains}
-    apart = _without_chains(session, shapes, tuned)
+    found: list[Timing] = []
     try:
-        least = _least(session, shapes, apart, rows, _LAST_PASSES)
-        again = _time_chains(session, shapes, tuned) if chains else []
+        alone: list[Timing] = []
+        for timing in (t for t in timings if t.key not in chains):
+            inside = _time_inside(session, shapes, tuned, timing)
+            (found if inside else alone).append(inside or timing)
+        rows = {t.key: list(dict.fromkeys((t.planned, t.best))) for t in alone}
+        least = _least(session, shapes, _without_chains(session, shapes, tuned), rows, _LAST_PASSES)
+        found += [Timing(t.key, t.planned, least[t.key]) for t in alone]
+        if chains:
+            found += [t for t in _time_chains(session, shapes, tuned) if t.key in chains]
+        return found
     finally:
         session.retune(tuned)
-    kernels = [Timing(key, row, least[key]) for key, row in planned.items()]
-    return kernels + [t for t in again if t.key in chains]
+
+
+def _time_inside(session: Session, shapes: Shapes, tuned: Mapping[str, str], timing: Timing) -> Timing | None:
+    """The same choice by what its best row saves of the steps that have the layers; None where the plan chains none.
+
+    The planned row's time stays what it was, for a chain does not tell its layers' times.
+    """
+    calls = []
+    for rows in (tuned, {**tuned, timing.key: timing.best}):
+        session.retune(rows)
+        calls.append(program_calls(session, shapes))
+    planned = [s for s in calls[0].program.steps if any(timing.key == key for key, _ in _choices(s))]
+    if not any(step.chain for step in planned):
+        return None
+    # Another row may be chained with other layers: both times are of the same ones.
+    nodes = {node for step in planned for _, node in _choices(step)}
+    for _ in calls:
+        for call in calls:
+            touched = [{node for _, node in _choices(step)} for step in call.program.steps]
+            nodes |= {node for step in touched if step & nodes for node in step}
+    before, after = (
+        sum(int(t) for step, t in zip(call.program.steps, times) if any(node in nodes for _, node in _choices(step)))
+        for call, times in zip(calls, least_times([call.steps for call in calls], _LAST_PASSES))
+    )
+    alone = timing.nanoseconds[timing.planned]
+    return Timing(timing.key, timing.planned, {timing.planned: alone, timing.best: max(1, alone + after - before)})
+
+
+def _choices(step: Step) -> list[tuple[str, str]]:
+    """The keys of a step's choices of rows, with their nodes: its own, or those of the rows in its chain."""
+    rows = [row for run in step.chain for row in run] if step.chain else [step]
+    return [(row.choice.key if row.choice else "", row.node) for row in rows]
 
 
 def _time_rows(session: Session, shapes: Shapes, tuned: Mapping[str, str], most_rows: int | None) -> list[Timing]:

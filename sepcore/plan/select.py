@@ -22,7 +22,7 @@ _L2_BYTES_PER_CYCLE = 38.0
 _SUM_CYCLES = 10.0  # to read a vector of a map and write one of the sums of its quarters
 _PRODUCT_CYCLES = 20.0  # to begin another product of a tile
 _WEIGHT_BYTES_PER_CYCLE = 8.0  # that memory brings of the three quarters more of weights
-_WORTH_HALVING = 0.97  # of the time of a plain product, what one of halves may take
+_WORTH_HALVING = 0.96  # of the time of a plain product, what one of halves may take
 _WORTH_A_STEP = 0.96  # of the time of one step, what two may take: threads wait for each other once more
 
 Parameters = TypeVar("Parameters")
@@ -115,8 +115,10 @@ def _two_pass_cycles(tile: Tile) -> tuple[float, float]:
     joins = tile.rows / 2 * {1: 0.75, 2: 0.2}[tile.vectors] if tile.pair else 0.0
     again = tile.rows / 32.0  # the pixels are read once more for each panel
     if tile.narrow:  # where the products are few, the next tile's overlap the stores of a low one only
-        return max(1.03 * sums, 6.0) + again, 1.5 * sums + max(0, tile.rows - 4)
-    return max(sums + joins, 7.0) + again, 1.5 * sums + 4.5 * max(0.0, sums - 18)
+        return max(1.03 * sums, 6.0) + again, 1.0 * sums + max(0, tile.rows - 4)
+    if tile.pair:
+        return max(sums + joins, 7.0) + again, 1.5 * sums + 4.5 * max(0.0, sums - 18)
+    return max(sums, 7.0) + again, {1: 1.2, 2: 2.8}.get(tile.vectors, 2.2) * sums
 
 
 @cache
