@@ -15,7 +15,7 @@ import numpy as np
 from sepcore.errors import OptionError
 from sepcore.kernels import isa as isas
 from sepcore.options import SessionOptions
-from sepcore.runtime.inputs import address
+from sepcore.runtime.inputs import FLOAT32, address
 from sepcore.runtime.prepared import Prepared
 from sepcore.runtime.runner import Runner
 from sepcore.runtime.threads import num_threads
@@ -127,7 +127,7 @@ class Session(Runner["Value"]):
             if shapes and all(shape and shape[0] == 0 for shape in shapes):
                 return self._nothing(shapes)
             prepared = self._prepare(shapes)
-        outputs = [np.empty(shape, np.float32) for shape in prepared.output_shapes]
+        outputs = [np.empty(shape, FLOAT32) for shape in prepared.output_shapes]
         prepared.run([address(array) for array in arrays], [address(output) for output in outputs])
         return outputs
 
