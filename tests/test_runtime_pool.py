@@ -210,6 +210,11 @@ def test_runs_that_workers_slow_down_are_made_alone_for_a_while(pool: Pool) -> N
     flag[0] = 0
     assert pool._pool_run(pool._block, slow.request) == 1
     assert pool._words[layout.REST] == 8
+    assert pool._pool_run(pool._block, fast.request) == 0
+    # A caller that was away finds it ready.
+    pool._words[layout.REST_END] = time.monotonic_ns()
+    assert pool._pool_run(pool._block, fast.request) == 1
+    assert pool._words[layout.REST] == 0
 
 
 def test_runs_that_take_as_long_as_alone_are_made_alone_for_a_while(pool: Pool) -> None:

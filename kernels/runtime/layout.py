@@ -32,8 +32,9 @@ CALLS = 2 * LINE_WORDS  # calls in flight, those that run alone included
 BUSY = CALLS + 1  # 1 while a caller has the workers
 REST = CALLS + 2  # runs that shall still be made alone
 NEXT_REST = CALLS + 3  # how many that will be the next time
-DOUBT = CALLS + 4  # rises with each run that was slower than alone, falls with each that was not
-FIRST_TILE = CALLS + 5  # of a run by prange: the tile that its first thread takes
+REST_END = CALLS + 4  # until when, in nanoseconds: whoever calls later finds another machine
+DOUBT = CALLS + 5  # rises with each run that was slower than alone, falls with each that was not
+FIRST_TILE = CALLS + 6  # of a run by prange: the tile that its first thread takes
 
 # Its fourth line: what Python sets before a worker starts; addresses of functions of the C library, 0 for none.
 WORKERS = 3 * LINE_WORDS  # workers that have started

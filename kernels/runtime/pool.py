@@ -17,6 +17,7 @@ from sepcore.kernels.spec import KernelSpec
 # makes the pool rest: the next runs are made alone, twice as many each time, until as many in a row were fast.
 _DOUBT = 16
 _FIRST_REST, _LONGEST_REST = 4, 64
+_REST_SLACK = 50_000_000  # nanoseconds between the runs of a rest, all together; after more the pool is tried again
 # Within a run a thread spins this many times as long as after it before it gives its CPU away: on a machine with other
 # work it may not get it back for milliseconds.
 _PATIENCE = 16
@@ -62,9 +63,10 @@ def _pool_run(spec: KernelSpec) -> Callable[[int, int], int]:
         threads = min(load_word(request + 8 * layout.THREADS), load_word(pool + 8 * layout.WORKERS) + 1 - others)
         if threads > 1 and atomic_swap(pool + 8 * layout.BUSY, 1) == 0:
             rest = load_word(pool + 8 * layout.REST)
-            if rest > 0:
-                store_word(pool + 8 * layout.REST, rest - 1)
-            else:
+            if rest > 0 and now(pool, request) >= load_word(pool + 8 * layout.REST_END):
+                rest = 0
+            store_word(pool + 8 * layout.REST, max(0, rest - 1))
+            if rest == 0:
                 ran = 1
                 callers_mode = float_mode()
                 set_float_mode(run_mode)
@@ -89,7 +91,7 @@ def _pool_run(spec: KernelSpec) -> Callable[[int, int], int]:
                         else:
                             call_c(load_word(pool + 8 * layout.SCHED_YIELD), 0, 0, 0)
                         waited += now(pool, request) - before
-                judge(pool, request, threads, now(pool, request) - begin, waited)
+                judge(pool, request, threads, begin, now(pool, request), waited)
                 set_float_mode(callers_mode)
             atomic_store(pool + 8 * layout.BUSY, 0)
         atomic_add(pool + 8 * layout.CALLS, -1)
@@ -235,13 +237,13 @@ def _judge() -> Any:
     from sepcore.kernels.words import load_word, store_word
 
     @register_jitable(error_model="numpy")
-    def judge(pool: int, request: int, threads: int, took: int, waited: int) -> None:
+    def judge(pool: int, request: int, threads: int, begin: int, end: int, waited: int) -> None:
         """Rest after runs whose caller waited, and was faster alone.
 
         How fast it is alone shows when the pool has rested. Until then it was faster if it did the most itself, without
         the time it waited, or if the run took 0.6 times the fastest one more for each of the other threads.
         """
-        doubt = load_word(pool + 8 * layout.DOUBT)
+        took, doubt = end - begin, load_word(pool + 8 * layout.DOUBT)
         next_rest = max(_FIRST_REST, load_word(pool + 8 * layout.NEXT_REST))
         fastest, alone = load_word(request + 8 * layout.FASTEST), load_word(request + 8 * layout.ALONE)
         if fastest == 0 or took < fastest:
@@ -254,6 +256,7 @@ def _judge() -> Any:
         if took > alone and 8 * waited > took:
             if doubt > 0:
                 store_word(pool + 8 * layout.REST, next_rest)
+                store_word(pool + 8 * layout.REST_END, end + next_rest * alone + _REST_SLACK)
                 next_rest = min(2 * next_rest, _LONGEST_REST)
             doubt = _DOUBT
         elif doubt > 0:
