@@ -107,10 +107,12 @@ class _StrassenWriter(TileWriter):
         self.keep(plus(u4, s4, self.sum_stride), c12)
 
     def keep(self, sums: list[Any], quarter: Any) -> None:
+        """Sums to the place of a quarter (i64 value) in the scratch memory."""
         at = self.e.at(self.kept, self.b.mul(quarter, i64(self.kept_bytes)))
         for i, value in enumerate(sums):
             self.e.store(value, self.e.at(at, i * self.e.bytes))
 
     def recalled(self, quarter: Any) -> list[Any]:
+        """The sums that are kept there."""
         at = self.e.at(self.kept, self.b.mul(quarter, i64(self.kept_bytes)))
         return [self.e.load(self.e.at(at, i * self.e.bytes)) for i in range(self.kept_bytes // self.e.bytes)]
