@@ -31,8 +31,7 @@ from sepcore.kernels.window import rows as window
 
 FAMILIES = (
     pointwise, depthwise, depthwise_general, stem, dense, pool, elementwise, layout, chain, strided_copy, strided,
-    window, resize, reduce, softmax, matmul, scale,
-    strassen,
+    window, resize, reduce, softmax, matmul, scale, strassen,
 )  # fmt: skip
 
 

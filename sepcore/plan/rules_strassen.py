@@ -71,6 +71,5 @@ def _sums(p: Lowering, x: Map, shape: dict[int, int]) -> tuple[Buffer, int]:
     stride = p.pixel_bytes(p.padded(x.channels // 2), x.width)
     sums = p.memory(4 * pixels * stride)
     blocks = p.split(pixels, 4)
-    p.forget_choice()
     p.step(s.sums_row(p.isa.name), blocks, {**shape, r.OUT_STRIDE: stride, r.ROW_BLOCKS: blocks}, x=x, out=(sums, 0))
     return sums, stride
