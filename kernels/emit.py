@@ -69,6 +69,10 @@ class Emitter:
             offset = i64(offset)
         return self.b.gep(pointer, [offset], source_etype=I8)
 
+    def opaque(self, pointer: Any) -> Any:
+        """The same pointer; LLVM knows nothing of what stands there, and loads it."""
+        return self.b.asm(ir.FunctionType(POINTER, [POINTER]), "", "=r,0", [pointer], True)
+
     def times(self, factor: int, value: Any) -> Any:
         """``factor * value`` for an i64 value or a Python integer; a plain 0 or the value itself where that is it."""
         if isinstance(value, int) or factor == 0:

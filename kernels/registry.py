@@ -28,10 +28,11 @@ from sepcore.kernels.strassen import rows as strassen
 from sepcore.kernels.strided import copy as strided_copy
 from sepcore.kernels.strided import rows as strided
 from sepcore.kernels.window import rows as window
+from sepcore.kernels.winograd import rows as winograd
 
 FAMILIES = (
     pointwise, depthwise, depthwise_general, stem, dense, pool, elementwise, layout, chain, strided_copy, strided,
-    window, resize, reduce, softmax, matmul, scale, strassen,
+    window, resize, reduce, softmax, matmul, scale, strassen, winograd,
 )  # fmt: skip
 
 

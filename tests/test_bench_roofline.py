@@ -40,6 +40,15 @@ def test_a_halved_layer_does_seven_eighths_of_its_products() -> None:
     assert bound(80_000, 800, kernel="f32_sums_of_quarters__avx512") == Bound(1600.0, "multiply-adds")
 
 
+def test_a_convolution_by_blocks_does_25_of_36_products_in_a_chain_too() -> None:
+    kernel = "f32_winograd_k3s2_7x32__avx512"
+    assert bound(72_000, 800, kernel=kernel) == Bound(1000.0, "multiply-adds")
+    rows = Step("stem", 1, {}, {}, "first", 10_000), Step(kernel, 1, {}, {}, "second", 72_000)
+    chain = Step("chain", 2, {}, {}, "first+second", 82_000, chain=(rows, rows))
+    program = Program("p", "avx512", 1, 1, (chain,), (), (), (), 0, 0, 0)
+    assert Roofline(program, LIMITS, CACHES).bound(chain) == Bound(1200.0, "multiply-adds")
+
+
 def test_weights_come_from_where_the_whole_program_fits() -> None:
     assert bound(0, 800, 10_000) == Bound(52.0, "L2")
     assert bound(0, 800, 10_000, others=100_000) == Bound(1002.0, "memory")

@@ -6,8 +6,8 @@ from typing import Any
 
 from sepcore.kernels.emit import FLOAT_BYTES, Emitter, Loop, i64, integer_intrinsic
 from sepcore.kernels.isa import Isa
+from sepcore.kernels.pointwise.kept import KeepingWriter
 from sepcore.kernels.pointwise.rows import Tile
-from sepcore.kernels.pointwise.tile import TileWriter
 from sepcore.kernels.strassen.rows import scratch_bytes
 
 
@@ -28,7 +28,7 @@ def strassen_tile(tile: Tile, isa: Isa) -> Any:
     return integer_intrinsic(name, 19, body)
 
 
-class _StrassenWriter(TileWriter):
+class _StrassenWriter(KeepingWriter):
     def quarters(self, args: Any) -> None:
         """The four tiles of C."""
         b, e = self.b, self.e
@@ -68,9 +68,8 @@ class _StrassenWriter(TileWriter):
         lower, right = b.lshr(quarter.i, i64(1)), b.and_(quarter.i, i64(1))
         self.bias = e.at(panel, b.mul(right, i64(row_bytes)))
         here = b.mul(right, out_right)
-        biased = [b.fadd(x, y) for x, y in zip(self.recalled(quarter.i), self.start())]
         self.finish(
-            biased,
+            self.with_kept(self.start(), quarter.i),
             e.at(out, b.add(here, b.mul(lower, out_lower))),
             e.at(residual, b.add(here, b.mul(lower, residual_lower))),
         )
@@ -91,9 +90,8 @@ class _StrassenWriter(TileWriter):
             done += 1
             return self.accumulate(start, rows, panel, asked)
 
-        zeros = [e.splat_constant(0.0)] * (self.kept_bytes // e.bytes)
-        c11, c12, c21, c22 = (i64(q) for q in range(4))
-        p1 = plus(zeros, a11, self.a_stride)
+        c11, c12, c21, c22 = range(4)
+        p1 = plus(self.zeros(), a11, self.a_stride)
         self.keep(p1, c12)
         self.keep(plus(p1, a12, self.a_stride), c11)
         u2 = plus(self.recalled(c12), s2, self.sum_stride)
@@ -101,18 +99,6 @@ class _StrassenWriter(TileWriter):
         u3 = plus(u2, s3, self.sum_stride)
         self.keep(u3, c22)
         self.keep(plus(u3, a22, self.a_stride), c21)
-        p5 = plus(zeros, s1, self.sum_stride)
-        self.keep([b.fadd(x, y) for x, y in zip(p5, self.recalled(c22))], c22)
-        u4 = [b.fadd(x, y) for x, y in zip(p5, self.recalled(c12))]
-        self.keep(plus(u4, s4, self.sum_stride), c12)
-
-    def keep(self, sums: list[Any], quarter: Any) -> None:
-        """Sums to the place of a quarter (i64 value) in the scratch memory."""
-        at = self.e.at(self.kept, self.b.mul(quarter, i64(self.kept_bytes)))
-        for i, value in enumerate(sums):
-            self.e.store(value, self.e.at(at, i * self.e.bytes))
-
-    def recalled(self, quarter: Any) -> list[Any]:
-        """The sums that are kept there."""
-        at = self.e.at(self.kept, self.b.mul(quarter, i64(self.kept_bytes)))
-        return [self.e.load(self.e.at(at, i * self.e.bytes)) for i in range(self.kept_bytes // self.e.bytes)]
+        p5 = plus(self.zeros(), s1, self.sum_stride)
+        self.keep(self.with_kept(p5, c22), c22)
+        self.keep(plus(self.with_kept(p5, c12), s4, self.sum_stride), c12)

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sepcore.bench.limits import Limits
-from sepcore.kernels.strassen.rows import multiply_adds
+from sepcore.kernels.strassen import rows as strassen
+from sepcore.kernels.winograd import rows as winograd
 from sepcore.plan.program import Program, Step
 
 ARITHMETIC = "multiply-adds"
@@ -48,7 +49,7 @@ class Roofline:
         weights = sum(s.weight_bytes for s in self.program.steps) + self.program.private_bytes
         maps_from, weights_from = self._level(step.map_bytes // threads), self._level(weights)
         parts = {
-            ARITHMETIC: 2 * multiply_adds(step.kernel, step.macs) / (self.limits.fma_gflops * threads),
+            ARITHMETIC: 2 * _multiply_adds(step) / (self.limits.fma_gflops * threads),
             maps_from: step.map_bytes / self._gigabytes_per_second(maps_from),
         }
         traffic = parts[maps_from] + step.weight_bytes / self._gigabytes_per_second(weights_from)
@@ -63,3 +64,9 @@ class Roofline:
         """Of all threads; memory is shared by them, caches are taken as each core's own."""
         (found,) = (b.gigabytes_per_second for b in self.limits.bandwidths if b.level == level)
         return found if level == self.limits.bandwidths[-1].level else found * self.program.threads
+
+
+def _multiply_adds(step: Step) -> int:
+    """Those that the step does: algorithms with fewer products than the layer has are given theirs."""
+    layers = {(row.node, row.kernel): row for run in step.chain for row in run}.values() or (step,)
+    return sum(strassen.multiply_adds(s.kernel, winograd.multiply_adds(s.kernel, s.macs)) for s in layers)

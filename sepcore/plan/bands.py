@@ -22,6 +22,7 @@ from sepcore.kernels.conv import dense as dense_rows
 from sepcore.kernels.conv import stem as stem_rows
 from sepcore.kernels.depthwise import rows as depthwise_rows
 from sepcore.kernels.pointwise import rows as pointwise_rows
+from sepcore.kernels.winograd import rows as winograd_rows
 from sepcore.plan.drafts import Buffer, Draft
 from sepcore.plan.pages import aligned
 from sepcore.plan.select import Choice
@@ -57,6 +58,8 @@ class _Layer:
             values = w[pointwise_rows.K] * w[pointwise_rows.PANELS]
         elif self.draft.kernel.op == "conv":
             values = w[dense_rows.K] * self.taps * w[dense_rows.PANELS] * w[dense_rows.GROUPS]
+        elif self.draft.kernel.op == "winograd":
+            values = w[dense_rows.K] * winograd_rows.PRODUCTS * w[dense_rows.PANELS]
         else:
             return 0
         columns: int = tile.packed_columns(isas.by_name(self.draft.kernel.isa).lanes)
@@ -70,9 +73,18 @@ class _Layer:
     @property
     def table_bytes(self) -> int:
         """Scratch memory of the thread that the kernel itself needs."""
-        return (
-            dense_rows.scratch_bytes(self.draft.kernel.parameters, self.taps) if self.draft.kernel.op == "conv" else 0
-        )
+        kernel = self.draft.kernel
+        if kernel.op == "conv":
+            return dense_rows.scratch_bytes(kernel.parameters, self.taps)
+        if kernel.op == "winograd":
+            lanes = isas.by_name(kernel.isa).lanes
+            return winograd_rows.scratch_bytes(kernel.parameters, lanes, self.draft.words[dense_rows.K])
+        return 0
+
+    @property
+    def grain(self) -> int:
+        """Rows that it makes together: a unit begins at a multiple of it, and has a multiple of it."""
+        return 2 if self.draft.kernel.op == "winograd" else 1
 
     def first_input(self, row: int) -> int:
         """The first input row that output rows from ``row`` on read."""
@@ -103,6 +115,13 @@ class _Chain:
             rings.insert(0, unit if layer.size == 1 else -(-(span + unit) // unit) * unit)
             units.insert(0, unit)
         return cls(tuple(layers), tuple(units), tuple(rings))
+
+    @property
+    def fits(self) -> bool:
+        """Whether units are what their layers make, and all of it fits the cache."""
+        return (
+            all(unit % layer.grain == 0 for layer, unit in zip(self.layers, self.units)) and self.bytes <= _CACHE_BYTES
+        )
 
     @property
     def bytes(self) -> int:
@@ -166,7 +185,7 @@ def _chain_from(drafts: Sequence[Draft], i: int, readers: dict[int, int], thread
     if len(layers) < 2:
         return None
     heights = range(_TALLEST_BAND, 0, -2)
-    fitting = [chain for chain in (_Chain.of(layers, h) for h in heights) if chain.bytes <= _CACHE_BYTES]
+    fitting = [chain for chain in (_Chain.of(layers, h) for h in heights) if chain.fits]
     return fitting[0] if fitting else None
 
 
@@ -174,7 +193,7 @@ def _read_as(reader: Draft) -> tuple[int, int] | None:
     """Height and width of a layer's input, where its words tell them: a pointwise layer's have its pixels only."""
     if reader.kernel.op == "depthwise":
         return reader.words[depthwise_rows.HEIGHT], reader.words[depthwise_rows.WIDTH]
-    if reader.kernel.op == "conv":
+    if reader.kernel.op in ("conv", "winograd"):
         return reader.words[dense_rows.HEIGHT], reader.words[dense_rows.WIDTH]
     return None
 
@@ -192,7 +211,7 @@ def _layer(draft: Draft, shape: tuple[int, int] | None) -> _Layer | None:
         d = depthwise_rows
         sizes = w[d.HEIGHT], w[d.OUT_HEIGHT], w[d.OUT_WIDTH], w[d.OUT_ROW]
         return _Layer(draft, *sizes, draft.kernel.parameters.stride, draft.kernel.parameters.size, w[d.PAD_TOP])
-    if draft.kernel.op == "conv":
+    if draft.kernel.op in ("conv", "winograd"):
         c = dense_rows
         if w[c.OUT_WIDTH] < draft.kernel.parameters.rows:
             return None
@@ -251,8 +270,8 @@ def _traffic(chain: _Chain) -> dict[int, int]:
 def _run(chain: _Chain, begin: int, end: int) -> list[Draft]:
     """The steps of the last layer's rows ``begin`` to ``end``; each ring begins with the first row that is needed."""
     starts = [begin]
-    for layer in reversed(chain.layers[1:]):
-        starts.insert(0, layer.first_input(starts[0]))
+    for layer, maker in zip(reversed(chain.layers), reversed(chain.layers[:-1])):
+        starts.insert(0, layer.first_input(starts[0]) // maker.grain * maker.grain)
     ends = [layer.out_height for layer in chain.layers[:-1]] + [end]
     done = list(starts)
     steps: list[Draft] = []

@@ -40,7 +40,7 @@ _NO_TABLES: Mapping[int, Hashable] = MappingProxyType({})
 _CONFLICT_BYTES = 1024  # pixels a multiple of this apart share so few cache sets that a window's taps evict each other
 
 
-_WITH_EPILOGUE = frozenset({"pointwise", "strassen", "depthwise", "stem", "conv"})
+_WITH_EPILOGUE = frozenset({"pointwise", "strassen", "winograd", "depthwise", "stem", "conv"})
 """Kernels that end in ``kernels.activation.store``, and so can call a function on what they have stored."""
 
 

@@ -20,6 +20,8 @@ from sepcore.kernels.pointwise import pack as pointwise_pack
 from sepcore.kernels.pointwise import rows as pointwise_rows
 from sepcore.kernels.pointwise import scale as scale_rows
 from sepcore.kernels.pointwise.rows import Tile
+from sepcore.kernels.winograd import pack as winograd_pack
+from sepcore.kernels.winograd import rows as winograd_rows
 from sepcore.plan import select
 from sepcore.plan.bands import LEAST_CHAINED_BYTES
 from sepcore.plan.drafts import Buffer
@@ -402,20 +404,28 @@ def dense(
     groups, lanes = node.attrs["groups"], p.isa.lanes
     _, _, out_height, out_width = p.shape(node.output)
     m, per_group = out_height * out_width, oc // groups
-    tile = p.pick(select.dense_tiles(m, k * kh * kw, per_group, p.isa.name))
+    by_blocks = None
+    if (kh, kw, groups, tuple(node.attrs["strides"]), tuple(node.attrs["dilation"])) == (3, 3, 1, (2, 2), (1, 1)):
+        by_blocks = select.winograd_tiles(out_height, out_width, k, oc, p.isa.name)
+    tile = p.pick(by_blocks or select.dense_tiles(m, k * kh * kw, per_group, p.isa.name))
     columns = tile.columns(lanes)
     panels = -(-per_group // columns)
     x = p.as_map(node.inputs[0])
     stored = (groups - 1) * per_group + panels * columns
     out = p.new_map(node.output, slack=max(0, stored - p.padded(oc)))
     extra = p.as_map(residual) if residual else None
-    packed = p.weight((node.name, "dense", tile.vectors, lanes), dense_rows.pack, weight, bias, groups, tile, lanes)
     p.zeros(FLOAT * k)
-    p.scratch(dense_rows.scratch_bytes(tile, kh * kw))
-    blocks = p.split(m // tile.rows, 1)
+    if by_blocks:
+        kernel, blocks = winograd_rows.row(tile, p.isa.name), p.split(m // 4 // tile.rows, 1)
+        packed = p.weight((node.name, "winograd", tile.vectors, lanes), winograd_pack.pack, weight, bias, tile, lanes)
+        p.scratch(winograd_rows.scratch_bytes(tile, lanes, k))
+    else:
+        kernel, blocks = dense_rows.row(tile, p.isa.name), p.split(m // tile.rows, 1)
+        packed = p.weight((node.name, "dense", tile.vectors, lanes), dense_rows.pack, weight, bias, groups, tile, lanes)
+        p.scratch(dense_rows.scratch_bytes(tile, kh * kw))
     r = dense_rows
     p.step(
-        r.row(tile, p.isa.name),
+        kernel,
         blocks,
         {
             r.HEIGHT: x.height,

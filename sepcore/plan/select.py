@@ -16,10 +16,12 @@ from sepcore.kernels.depthwise.rows import Window, fits
 from sepcore.kernels.pointwise import rows as pointwise
 from sepcore.kernels.pointwise.rows import Tile
 from sepcore.kernels.strassen import rows as strassen
+from sepcore.kernels.winograd import rows as winograd
 
 _L1_BYTES = 32 << 10  # of weights that stay in the first cache beside the pixels
 _L2_BYTES_PER_CYCLE = 38.0
 _SUM_CYCLES = 10.0  # to read a vector of a map and write one of the sums of its quarters
+_DIFFERENCES_CYCLES = 80.0  # to read and write a vector of each difference of a block
 _PRODUCT_CYCLES = 20.0  # to begin another product of a tile
 _WEIGHT_BYTES_PER_CYCLE = 8.0  # that memory brings of the three quarters more of weights
 _WORTH_HALVING = 0.96  # of the time of a plain product, what one of halves may take
@@ -82,6 +84,15 @@ def halved_cycles(tile: Tile, m: int, k: int, n: int, lanes: int, fma: bool = Tr
     tiles = m // 2 // tile.rows * (n // 2 // tile.columns(lanes))
     products = tiles * strassen.PRODUCTS * (k // 2 * per_k + stores + _PRODUCT_CYCLES)
     return products + _SUM_CYCLES * m * k / lanes + 3 * k * n / _WEIGHT_BYTES_PER_CYCLE
+
+
+def winograd_cycles(tile: Tile, m: int, k: int, n: int, lanes: int, fma: bool = True) -> float:
+    """The same of a dense 3x3 convolution with a stride of two by blocks of 2x2 outputs."""
+    per_k, stores = _tile_cycles(tile, lanes, fma)
+    per_k = _streaming(per_k, 4 * tile.columns(lanes))
+    tiles = m // 4 // tile.rows * -(-n // tile.columns(lanes))
+    products = tiles * (winograd.PRODUCTS * k * per_k + winograd.SUMS * (stores + _PRODUCT_CYCLES))
+    return products + _DIFFERENCES_CYCLES * m // 4 * k / lanes
 
 
 def _streaming(per_k: float, row_bytes: int) -> float:
@@ -199,6 +210,32 @@ def dense_tiles(m: int, k: int, n: int, isa: str) -> Choice[Tile]:
         (t for t in dense.tiles(isa) if t.rows <= m),
         lambda t: dense.row(t, isa).name,
         lambda t: (pointwise_cycles(t, m, k, n, chosen.lanes, chosen.fma), t.rows),
+    )
+
+
+@cache
+def winograd_tiles(height: int, width: int, k: int, n: int, isa: str) -> Choice[Tile] | None:
+    """Tiles for a dense 3x3 convolution with a stride of two, by blocks of 2x2 of its height x width outputs.
+
+    None where that takes longer, or cannot be. As for ``halved_tiles``, this depends on the layer alone.
+    """
+    chosen = isas.by_name(isa)
+    usable = [t for t in winograd.tiles(isa) if width % (2 * t.rows) == 0]
+    if height % 2 or k % chosen.lanes or not usable:
+        return None
+
+    def cycles(tile: Tile) -> float:
+        return winograd_cycles(tile, height * width, k, n, chosen.lanes, chosen.fma)
+
+    plain = dense_tiles(height * width, 9 * k, n, isa).rows[0][1]
+    plain_cycles = pointwise_cycles(plain, height * width, 9 * k, n, chosen.lanes, chosen.fma)
+    if min(map(cycles, usable)) > _WORTH_HALVING * plain_cycles:
+        return None
+    return _by_cost(
+        f"conv by blocks {height}x{width}x{k}x{n}",
+        usable,
+        lambda t: winograd.row(t, isa).name,
+        lambda t: (cycles(t), t.rows),
     )
 
 

@@ -1,0 +1,1 @@
+"""Dense convolutions of stride two with fewer products."""
