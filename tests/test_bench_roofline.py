@@ -37,7 +37,7 @@ def test_the_slower_of_arithmetic_and_traffic_bounds_a_step() -> None:
 
 def test_a_halved_layer_does_seven_eighths_of_its_products() -> None:
     assert bound(80_000, 800, kernel="f32_strassen_7x32__avx512") == Bound(1400.0, "multiply-adds")
-    assert bound(80_000, 800, kernel="f32_sums_of_quarters__avx512") == Bound(1600.0, "multiply-adds")
+    assert bound(80_000, 800, kernel="f32_pointwise_7x32__avx512") == Bound(1600.0, "multiply-adds")
 
 
 def test_a_convolution_by_blocks_does_25_of_36_products_in_a_chain_too() -> None:

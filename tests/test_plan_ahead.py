@@ -10,7 +10,6 @@ from sepcore.kernels import isa as isas
 from sepcore.kernels import registry
 from sepcore.kernels import step as words
 from sepcore.kernels.pointwise import rows as pointwise
-from sepcore.kernels.strassen import rows as strassen
 from sepcore.options import SessionOptions
 from sepcore.plan import ahead
 from sepcore.plan.program import Step
@@ -36,9 +35,7 @@ def graph(channels: int, layers: int, classes: int) -> Graph:
 def asked(step: Step, isa: isas.Isa) -> tuple[int, int] | None:
     """First and last byte behind that the step asks for, in the weights' region; None where it asks for nothing."""
     w, tile = step.words, tile_of(step)
-    pixels, products = w[pointwise.M], 1
-    if step.kernel.startswith("f32_strassen"):
-        pixels, products = pixels * w[strassen.PAIRS], 7
+    pixels, products = w[pointwise.M], 7 if step.kernel.startswith("f32_strassen") else 1
     tiles = w[pointwise.PANELS] * -(-pixels // tile.rows)
     lines = products * tiles * (w[pointwise.K] >> w[pointwise.PREFETCH_SHIFT])
     if pointwise.AHEAD not in step.operands:

@@ -27,6 +27,8 @@ pytestmark = pytest.mark.skipif(not strassen.tiles(isas.available()[0].name), re
 def halved(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[bool]:
     """Whether layers are halved wherever they can be, or none is."""
     monkeypatch.setattr(select, "_WORTH_HALVING", 1e9 if request.param else 0.0)
+    monkeypatch.setattr(select, "_WORTH_SHARING", 1e9)
+    monkeypatch.setattr(isas, "two_passes", lambda: True)
     select.halved_tiles.cache_clear()
     yield request.param
     select.halved_tiles.cache_clear()
@@ -54,7 +56,14 @@ def graph(channels: int, activation: tuple[str, ...] | None) -> Graph:
 @pytest.mark.parametrize("least", [bands.LEAST_CHAINED_BYTES, 0])  # of what is in chains
 @pytest.mark.parametrize(
     ("channels", "height", "width", "activation"),
-    [(64, 14, 14, ("relu",)), (64, 2, 12, ("silu",)), (96, 6, 8, ("hardswish",)), (160, 4, 28, None)],
+    [
+        (64, 14, 14, ("relu",)),
+        (64, 2, 12, ("silu",)),
+        (96, 6, 8, ("hardswish",)),
+        (160, 4, 28, None),
+        (96, 7, 7, ("relu",)),  # the last pixel has no partner
+        (64, 3, 5, ("silu",)),
+    ],
 )
 def test_like_the_reference_and_the_same_bits(
     monkeypatch: pytest.MonkeyPatch,
@@ -71,7 +80,7 @@ def test_like_the_reference_and_the_same_bits(
     (expected,) = run_reference(network, {"input": x})
     one = Session(network, SessionOptions(num_threads=1))
     kernels = one.program((1, *shape[1:])).kernels()
-    assert sum(kernel.startswith("f32_sums_of_quarters") for kernel in kernels) == halved
+    assert any(kernel.startswith("f32_strassen") for kernel in kernels) == halved
     assert any(kernel.startswith("f32_pointwise") for kernel in kernels) != halved
     (result,) = one.run(None, {"input": x})
     np.testing.assert_allclose(result, expected, rtol=1e-4, atol=2e-5 * float(np.abs(expected).max()))
@@ -81,7 +90,7 @@ def test_like_the_reference_and_the_same_bits(
             (found,) = session.run(None, {"input": x[i : i + 1]})
             np.testing.assert_array_equal(found, result[i : i + 1])
     for tile in strassen.tiles(one.isa):
-        name = strassen.product_row(tile, one.isa).name
+        name = strassen.row(tile, one.isa).name
         choices = (step.choice for step in one.program((1, *shape[1:])).steps if step.choice is not None)
         one.retune({choice.key: name for choice in choices if name in dict(choice.rows)})
         np.testing.assert_array_equal(one.run(None, {"input": x})[0], result)
@@ -109,21 +118,49 @@ def test_an_operator_of_the_users_is_called_on_what_it_stores(halved: bool) -> N
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "k", "n"),
+    ("m", "k", "n"),
     [
-        (13, 14, 512, 512),  # an odd row is left
-        (14, 14, 511, 512),  # an odd channel is
-        (14, 14, 512, 500),  # no tile's columns fill half of the channels
-        (14, 13, 512, 512),  # no tile's rows fill a row
-        (14, 14, 24, 512),  # half a pixel is less than a vector
+        (196, 511, 512),  # an odd channel is left
+        (196, 512, 500),  # no tile's columns fill half of the channels
+        (13 * 17, 512, 512),  # no tile's rows divide the pairs of pixels
+        (196, 24, 512),  # half a pixel is less than a vector
     ],
 )
-def test_what_cannot_be_halved(halved: bool, height: int, width: int, k: int, n: int) -> None:
-    assert select.halved_tiles(height, width, k, n, isas.available()[0].name) is None
+def test_what_cannot_be_halved(halved: bool, m: int, k: int, n: int) -> None:
+    assert select.halved_tiles(m, k, n, isas.available()[0].name) is None
 
 
-def test_small_layers_are_not_worth_it() -> None:
+def test_maps_without_a_pixel_behind_the_last_are_not_halved(halved: bool) -> None:
+    """Two halves of an odd map's channels, side by side where a concatenation has them."""
+    rng = np.random.default_rng(0)
+    b = GraphBuilder("beside")
+    x = b.input("x", ("n", 64, "h", "w"))
+
+    def conv(x: str, ic: int) -> str:
+        weight = (rng.standard_normal((64, ic, 1, 1)) / np.sqrt(ic)).astype(np.float32)
+        return b.add("conv2d", (x, b.constant("w", weight)), activation=("relu",))
+
+    network = run_passes(b.build([b.add("concat", (conv(conv(x, 64), 64), conv(x, 64)), axis=1)]))
+    data = rng.standard_normal((1, 64, 7, 7)).astype(np.float32)
+    (expected,) = run_reference(network, {"x": data})
+    session = Session(network, SessionOptions(num_threads=2))
+    np.testing.assert_allclose(session(data), expected, rtol=1e-4, atol=2e-5 * float(np.abs(expected).max()))
+    kernels = [step.kernel for step in session.program(data.shape).steps if step.macs]
+    assert sum(kernel.startswith("f32_strassen") for kernel in kernels) == (1 if halved else 0)
+
+
+def test_small_layers_are_not_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sums and more weights take longer than the eighth of the products that is saved."""
+    monkeypatch.setattr(isas, "two_passes", lambda: True)
     isa = isas.available()[0].name
-    assert select.halved_tiles(14, 14, 64, 384, isa) is None
-    assert select.halved_tiles(2, 14, 512, 512, isa) is None
+    select.halved_tiles.cache_clear()
+    assert select.halved_tiles(196, 512, 512, isa) is not None
+    assert select.halved_tiles(3136, 32, 32, isa) is None
+    assert select.halved_tiles(28, 512, 512, isa) is None
+
+
+def test_only_where_512_bits_take_two_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isas, "two_passes", lambda: False)
+    select.halved_tiles.cache_clear()
+    assert select.halved_tiles(196, 512, 512, isas.available()[0].name) is None
+    select.halved_tiles.cache_clear()

@@ -139,9 +139,7 @@ def _build(spec: KernelSpec) -> Callable[[int, int, int, int], None]:
             map_sums += image * load_word(at + 8 * step.EXTRA_IMAGE) + channel_bytes + first_row * sums_row
         ring, phase = load_word(at + 8 * X_RING), load_word(at + 8 * X_PHASE)
         pointers = thread + _ROW_POINTERS
-        units = (out_height + tile_rows - 1) // tile_rows
-        begin = (row_block * units // row_blocks) * tile_rows
-        end = min(out_height, ((row_block + 1) * units // row_blocks) * tile_rows)
+        begin, end = row_block * out_height // row_blocks, (row_block + 1) * out_height // row_blocks
         # A map of one row: both rows of the tile are written to the same place, the valid one last.
         tile_out_row = out_row if out_height > 1 else 0
         tile_sums_row = sums_row if out_height > 1 else 0

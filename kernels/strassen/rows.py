@@ -1,4 +1,4 @@
-"""Rows of the Strassen kernels: the sums of a map's quarters, and the tiles of seven products.
+"""Rows of the Strassen kernel: the sums of a map's quarters, and tiles of seven products.
 
 C = A B for A [m][k], B [k][n], all three even. With halves in each direction, Winograd's form of the algorithm
 (Strassen, "Gaussian elimination is not optimal", 1969; Winograd, "On multiplication of 2 x 2 matrices", 1971) is
@@ -8,18 +8,17 @@ C = A B for A [m][k], B [k][n], all three even. With halves in each direction, W
     S3 = A11 - A21    T3 = B22 - B12    P3 = S4 B22     P7 = S3 T3     C21 = P1 + P6 + P7 - P4
     S4 = A12 - S2     T4 = T2 - B21     P4 = A22 T4                    C22 = P1 + P6 + P7 + P5
 
-The halves of A are pixels of the even and of the odd rows of a map, two neighbouring rows at a time, and the first and
-second half of the channels. So results depend neither on tiles nor on threads.
-A ``sums`` row writes S1 to S4 and the packed weights hold what is multiplied, so a tile's seven products accumulate in
-registers like one product of a pointwise kernel; between them sums go to scratch memory, which stays in the first
-cache.
+The halves of A are the even and the odd pixels of a map, and the first and second half of the channels: results depend
+neither on tiles nor on threads. Of an odd number of pixels the last is paired with zeros.
+The sums of the pixels that a thread multiplies go to its scratch memory first, where no other thread's cache has them;
+the packed weights hold what is multiplied. So a tile's seven products accumulate in registers like one product of a
+pointwise kernel; between them its sums go to scratch memory too.
 
-Operands of ``sums``: X float32 pixels [2 * pairs][m][x_stride], OUT [pairs][4][m][out_stride].
-Operands of ``product``: X as above, SUMS the S of it, WEIGHTS as ``pack`` lays them out, OUT
-[2 * pairs][m][out_stride], EXTRA an optional residual [2 * pairs][m][extra_stride]. Strides are in bytes. Words are the
-pointwise kernel's: M is the width of the map, which the tile's rows divide, K and PANELS are those of a half; and
-SUM_STRIDE and PAIRS. OUT overlaps neither X, SUMS nor EXTRA. From AHEAD on, where it is not 0, memory is asked for on
-the way: it may be any address.
+Operands of a step: X float32 pixels [2 m][x_stride], WEIGHTS as ``pack`` lays them out, OUT [2 m][out_stride], EXTRA an
+optional residual [2 m][extra_stride]. Strides are in bytes. Words are the pointwise kernel's: M is the number of pairs,
+which the tile's rows divide, K and PANELS are those of a half; and SUM_STRIDE and PIXELS. Where PIXELS is odd, the
+memory behind the last pixel of X, OUT and EXTRA is read and overwritten like one more; what it holds does not matter.
+OUT overlaps neither X nor EXTRA. From AHEAD on, where it is not 0, memory is asked for on the way: any address will do.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ from typing import Any
 
 from sepcore.kernels import isa as isas
 from sepcore.kernels import step
+from sepcore.kernels.isa import Isa
 from sepcore.kernels.pointwise.rows import (
     AHEAD,
     EXTRA_STRIDE,
@@ -44,16 +44,16 @@ from sepcore.kernels.pointwise.rows import (
 )
 from sepcore.kernels.spec import KernelSpec
 
-SUMS, _SUMS_IMAGE, SUM_STRIDE, PAIRS = range(AHEAD + 2, AHEAD + 6)
+SUM_STRIDE, PIXELS = range(AHEAD + 2, AHEAD + 4)
 
 PRODUCTS = 7
 """Of halves, that make the whole product."""
 
-_PRODUCT = "f32_strassen_"
+_NAME = "f32_strassen_"
 
 # Low ones: each product begins to read other rows, and more than eight at a time are not loaded ahead of their use.
-# Fewer registers hold no tile that divides the rows of a map and keeps both units for multiply-adds busy.
-_ROWS_AND_VECTORS = {"avx512": ((7, 1), (4, 2), (6, 2), (7, 2), (8, 2), (4, 3), (7, 3))}
+# Fewer registers hold no tile that keeps both units for multiply-adds busy. Five rows divide the 25 pairs of a 7x7 map.
+_ROWS_AND_VECTORS = {"avx512": ((7, 1), (4, 2), (5, 2), (6, 2), (7, 2), (8, 2), (4, 3), (5, 3), (7, 3), (5, 4), (5, 5))}
 
 
 def tiles(isa: str) -> list[Tile]:
@@ -61,68 +61,70 @@ def tiles(isa: str) -> list[Tile]:
     return [Tile(rows, vectors) for rows, vectors in _ROWS_AND_VECTORS.get(isa, ())]
 
 
-def scratch_bytes(tile: Tile, lanes: int) -> int:
-    """Of each thread: a tile's sums in four quarters."""
+def kept_bytes(tile: Tile, lanes: int) -> int:
+    """Scratch memory for a tile's sums in four quarters."""
     return 16 * tile.rows * tile.columns(lanes)
+
+
+def scratch_bytes(tile: Tile, lanes: int, pairs: int, sum_stride: int) -> int:
+    """Of each thread: S1 to S4 of as many pairs of pixels as a block has, and a tile's sums in four quarters."""
+    return 4 * pairs * sum_stride + kept_bytes(tile, lanes)
 
 
 def multiply_adds(kernel: str, macs: int) -> int:
     """What the row ``kernel`` does for a layer of ``macs``; all of them where it is none of these."""
-    return macs * PRODUCTS // 8 if kernel.startswith(_PRODUCT) else macs
+    return macs * PRODUCTS // 8 if kernel.startswith(_NAME) else macs
 
 
-def product_row(tile: Tile, isa: str) -> KernelSpec:
+def row(tile: Tile, isa: str) -> KernelSpec:
     """The row of a tile."""
-    name = f"{_PRODUCT}{tile.rows}x{tile.columns(isas.by_name(isa).lanes)}__{isa}"
-    return KernelSpec(name, "strassen", isa, tile, _build_product)
-
-
-def sums_row(isa: str) -> KernelSpec:
-    """The row that adds up quarters of a map."""
-    return KernelSpec(f"f32_sums_of_quarters__{isa}", "sums_of_quarters", isa, None, _build_sums)
+    name = f"{_NAME}{tile.rows}x{tile.columns(isas.by_name(isa).lanes)}__{isa}"
+    return KernelSpec(name, "strassen", isa, tile, _build)
 
 
 def rows(isa: str) -> Iterator[KernelSpec]:
     """Every row of an instruction set."""
-    if tiles(isa):
-        yield sums_row(isa)
-    yield from (product_row(tile, isa) for tile in tiles(isa))
+    return (row(tile, isa) for tile in tiles(isa))
 
 
-def _build_sums(spec: KernelSpec) -> Callable[[int, int, int, int], None]:
+def _sums(isa: Isa) -> Any:
+    """``sums(x, x_stride, pairs, missing, k, out, out_stride)``: S1 to S4 of pairs of pixels, each [pairs][out_stride].
+
+    Of the last pair the second pixel is ``missing``, where that is not 0.
+    """
+    import numpy as np
+    from numba.extending import register_jitable
+
     from sepcore.kernels.simd import lanes_of
-    from sepcore.kernels.words import load_word
 
-    v = lanes_of(isas.by_name(spec.isa))
-    load, store, add, sub, width = v.load, v.store, v.add, v.sub, v.width
+    v = lanes_of(isa)
+    load, store, splat, add, sub, width = v.load, v.store, v.splat, v.add, v.sub, v.width
+    zero = np.float32(0.0)
 
-    def kernel(at: int, index: int, thread: int, image: int) -> None:
-        x = load_word(at + 8 * step.X) + image * load_word(at + 8 * step.X_IMAGE)
-        out = load_word(at + 8 * step.OUT) + image * load_word(at + 8 * step.OUT_IMAGE)
-        m, k = load_word(at + 8 * M), load_word(at + 8 * K)
-        pixels, blocks = m * load_word(at + 8 * PAIRS), load_word(at + 8 * ROW_BLOCKS)
-        x_stride, out_stride = load_word(at + 8 * X_STRIDE), load_word(at + 8 * OUT_STRIDE)
-        plane = m * out_stride
-        for i in range(index * pixels // blocks, (index + 1) * pixels // blocks):
-            pair, r = i // m, i % m
-            upper, sums = x + (2 * pair * m + r) * x_stride, out + (4 * pair * m + r) * out_stride
-            lower = upper + m * x_stride
+    @register_jitable(error_model="numpy")
+    def sums(x: int, x_stride: int, pairs: int, missing: int, k: int, out: int, out_stride: int) -> None:
+        plane = pairs * out_stride
+        for i in range(pairs):
+            even, to = x + 2 * i * x_stride, out + i * out_stride
+            odd = even + x_stride
             for c in range(0, k, width):
                 # The last vector is moved up to end with the half, where that is no multiple of the vector.
                 at_c = 4 * min(c, k - width)
-                a11, a12 = load(upper + at_c), load(upper + 4 * k + at_c)
-                a21, a22 = load(lower + at_c), load(lower + 4 * k + at_c)
+                a11, a12 = load(even + at_c), load(even + 4 * k + at_c)
+                a21, a22 = splat(zero), splat(zero)
+                if missing == 0 or i < pairs - 1:
+                    a21, a22 = load(odd + at_c), load(odd + 4 * k + at_c)
                 s1 = add(a21, a22)
                 s2 = sub(s1, a11)
-                store(sums + at_c, s1)
-                store(sums + plane + at_c, s2)
-                store(sums + 2 * plane + at_c, sub(a11, a21))
-                store(sums + 3 * plane + at_c, sub(a12, s2))
+                store(to + at_c, s1)
+                store(to + plane + at_c, s2)
+                store(to + 2 * plane + at_c, sub(a11, a21))
+                store(to + 3 * plane + at_c, sub(a12, s2))
 
-    return kernel
+    return sums
 
 
-def _build_product(spec: KernelSpec) -> Callable[[int, int, int, int], None]:
+def _build(spec: KernelSpec) -> Callable[[int, int, int, int], None]:
     from sepcore.kernels.strassen.tile import strassen_tile
     from sepcore.kernels.words import load_word
 
@@ -130,11 +132,11 @@ def _build_product(spec: KernelSpec) -> Callable[[int, int, int, int], None]:
     tile: Tile = spec.parameters
     tile_of_quarters: Any = strassen_tile(tile, isa)
     mr = tile.rows
-    column_bytes = 4 * tile.columns(isa.lanes)
+    column_bytes, tile_bytes = 4 * tile.columns(isa.lanes), kept_bytes(tile, isa.lanes)
+    add_up: Any = _sums(isa)
 
     def kernel(at: int, index: int, thread: int, image: int) -> None:
         x = load_word(at + 8 * step.X) + image * load_word(at + 8 * step.X_IMAGE)
-        sums = load_word(at + 8 * SUMS) + image * load_word(at + 8 * _SUMS_IMAGE)
         out = load_word(at + 8 * step.OUT) + image * load_word(at + 8 * step.OUT_IMAGE)
         extra = load_word(at + 8 * step.EXTRA)
         if extra != 0:
@@ -145,29 +147,33 @@ def _build_product(spec: KernelSpec) -> Callable[[int, int, int, int], None]:
         extra_stride, sum_stride = load_word(at + 8 * EXTRA_STRIDE), load_word(at + 8 * SUM_STRIDE)
         row_blocks, panel_blocks = load_word(at + 8 * ROW_BLOCKS), load_word(at + 8 * PANEL_BLOCKS)
         panels, shift = load_word(at + 8 * PANELS), load_word(at + 8 * PREFETCH_SHIFT)
-        scratch = load_word(thread + 8 * step.THREAD_SCRATCH)
+        kept = load_word(thread + 8 * step.THREAD_SCRATCH)
+        sums = kept + tile_bytes
         panel_bytes = (PRODUCTS * k + 2) * column_bytes
         ahead = load_word(at + 8 * AHEAD)
         if ahead == 0:
             ahead = weights
-        tiles_across = m // mr
-        tiles, line_bytes = tiles_across * load_word(at + 8 * PAIRS), PRODUCTS * (k >> shift) * 64
+        tiles, line_bytes = m // mr, PRODUCTS * (k >> shift) * 64
         # Blocks of the same pixels follow each other: a thread takes neighbouring ones, and reads each panel once.
         block, part = index // panel_blocks, index % panel_blocks
+        first, end = block * tiles // row_blocks, (block + 1) * tiles // row_blocks
+        pairs, missing = (end - first) * mr, 0
+        if end == tiles and load_word(at + 8 * PIXELS) != 2 * m:
+            missing = 1
+        add_up(x + 2 * first * mr * x_stride, x_stride, pairs, missing, k, sums, sum_stride)
         for p in range(part * panels // panel_blocks, (part + 1) * panels // panel_blocks):
-            for i in range(block * tiles // row_blocks, (block + 1) * tiles // row_blocks):
-                pair, first = i // tiles_across, i % tiles_across * mr
-                pixel = 2 * pair * m + first
+            for i in range(first, end):
+                pixel = 2 * i * mr
                 residual = extra
                 if extra != 0:
                     residual = extra + pixel * extra_stride + p * column_bytes
                 tile_of_quarters(
-                    x + pixel * x_stride, x_stride, m * x_stride + 4 * k,
-                    sums + (4 * pair * m + first) * sum_stride, sum_stride, m * sum_stride,
+                    x + pixel * x_stride, 2 * x_stride, x_stride + 4 * k,
+                    sums + (i - first) * mr * sum_stride, sum_stride, pairs * sum_stride,
                     weights + p * panel_bytes, k,
-                    out + pixel * out_stride + p * column_bytes, out_stride, m * out_stride, panels * column_bytes,
-                    residual, extra_stride, m * extra_stride,
-                    scratch, at, ahead + (p * tiles + i) * line_bytes, shift,
+                    out + pixel * out_stride + p * column_bytes, 2 * out_stride, out_stride, panels * column_bytes,
+                    residual, 2 * extra_stride, extra_stride,
+                    kept, at, ahead + (p * tiles + i) * line_bytes, shift,
                 )  # fmt: skip
 
     return kernel

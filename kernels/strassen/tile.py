@@ -8,7 +8,7 @@ from sepcore.kernels.emit import FLOAT_BYTES, Emitter, Loop, i64, integer_intrin
 from sepcore.kernels.isa import Isa
 from sepcore.kernels.pointwise.kept import KeepingWriter
 from sepcore.kernels.pointwise.rows import Tile
-from sepcore.kernels.strassen.rows import scratch_bytes
+from sepcore.kernels.strassen.rows import kept_bytes
 
 
 def strassen_tile(tile: Tile, isa: Isa) -> Any:
@@ -61,7 +61,7 @@ class _StrassenWriter(KeepingWriter):
         self.ahead_shift = shift
         self.ahead_bytes = b.shl(b.lshr(self.k, shift), i64(6))
         self.has_residual = b.icmp_unsigned("!=", residual, i64(0))
-        self.kept, self.kept_bytes = e.pointer(scratch), scratch_bytes(self.tile, e.lanes) // 4
+        self.kept, self.kept_bytes = e.pointer(scratch), kept_bytes(self.tile, e.lanes) // 4
         self.seven_products(e.pointer(a), a_last, e.pointer(sums), e.pointer(ahead))
         out, residual = e.pointer(out), e.pointer(residual)
         quarter = Loop(b, i64(4))

@@ -107,8 +107,7 @@ def _slowest(draft: Draft) -> int:
 
 def _pixels(draft: Draft) -> int:
     """Pixels of a layer's tiles, one behind the other: where it halves its map, of a half."""
-    w = draft.words
-    pixels: int = w[pointwise.M] * (w[strassen.PAIRS] if draft.kernel.op == "strassen" else 1)
+    pixels: int = draft.words[pointwise.M]
     return pixels
 
 

@@ -163,7 +163,8 @@ class Lowering:
             bool(self.consumers.get(name)) and all(u.name in self.batched_nodes for u in self.consumers[name])
         )
         pixel = self.pixel_bytes(self.padded(c) + slack, h * w)
-        buffer = self._buffer(h * w * pixel, shared)
+        pixels = h * w if h * w == 1 else h * w + h * w % 2  # the last one's partner, see ``rules_strassen``
+        buffer = self._buffer(pixels * pixel, shared)
         return Map(buffer, h, w, c, pixel, 0, shared)
 
     def _in_group(self, number: int, channels: int, first: int) -> Map:

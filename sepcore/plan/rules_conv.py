@@ -26,9 +26,9 @@ from sepcore.plan import select
 from sepcore.plan.bands import LEAST_CHAINED_BYTES
 from sepcore.plan.drafts import Buffer
 from sepcore.plan.lowering import Lowering
-from sepcore.plan.rules_strassen import strassen
+from sepcore.plan.rules_strassen import pairs_up, strassen
 from sepcore.plan.select import Choice
-from sepcore.plan.split import row_and_panel_blocks
+from sepcore.plan.split import row_and_panel_blocks, row_blocks
 from sepcore.plan.tensors import FLOAT, Map, Plain
 
 
@@ -118,8 +118,8 @@ def pointwise(p: Lowering, node: Node, x: Map, weight: Array, bias: Array | None
     n, k = weight.shape
     m = x.pixels * p.images
     slots = x.slots
-    halved = select.halved_tiles(x.height, x.width, k, n, p.isa.name)
-    if halved and not (p.batched or slots or x.factors):
+    halved = None if p.batched or slots or x.factors else select.halved_tiles(x.pixels, k, n, p.isa.name, p.workers)
+    if halved and pairs_up(p, node, x, residual):
         strassen(p, node, halved, x, weight, bias, residual)
         return
     if slots:
@@ -174,11 +174,11 @@ def _pointwise_step(
     packed = p.weight((*key, layout), pointwise_pack.pack, weight, bias, tile, lanes)
     scaled = _scaled_weights(p, packed, x.factors, panels, k, tile.packed_columns(lanes)) if x.factors else None
     p.pick(choice)  # for this step: the one that scales weights is none of its rows
-    row_blocks, panel_blocks = _pointwise_split(p, m, n, k, tile.rows, panels)
+    rows, panel_blocks = _pointwise_split(p, m, n, k, tile.rows, panels)
     r = pointwise_rows
     p.step(
         r.row(tile, p.isa.name, gathered=bool(x.slots)),
-        row_blocks * panel_blocks,
+        rows * panel_blocks,
         {
             r.M: m,
             r.K: k,
@@ -186,7 +186,7 @@ def _pointwise_step(
             r.OUT_STRIDE: out.pixel_bytes,
             r.EXTRA_STRIDE: extra.pixel_bytes if extra else 0,
             r.PANELS: panels,
-            r.ROW_BLOCKS: row_blocks,
+            r.ROW_BLOCKS: rows,
             r.PANEL_BLOCKS: panel_blocks,
             r.PREFETCH_SHIFT: r.NO_PREFETCH,
             **p.activation(node),
@@ -282,13 +282,13 @@ def _depthwise_step(
         key += tuple(channels.tolist())
     packed = p.weight(key, depthwise_pack.pack, weight, bias, p.isa.lanes)
     count = x.channels
-    row_blocks, channel_blocks = p.split(-(-out.height // 2), 2), 1
-    if row_blocks < p.workers:
-        row_blocks, channel_blocks = 1, p.split(p.padded(count) // p.isa.lanes, 2)
+    rows, channel_blocks = row_blocks(out.height, window.rows, p.workers) if p.workers > 1 else 1, 1
+    if rows < p.workers:
+        rows, channel_blocks = 1, p.split(p.padded(count) // p.isa.lanes, 2)
     r = depthwise_rows
     p.step(
         r.row(window, p.isa.name),
-        row_blocks * channel_blocks,
+        rows * channel_blocks,
         {
             r.HEIGHT: x.height,
             r.WIDTH: x.width,
@@ -300,7 +300,7 @@ def _depthwise_step(
             r.OUT_PIXEL: out.pixel_bytes,
             r.OUT_ROW: out.width * out.pixel_bytes,
             r.PAD_TOP: top,
-            r.ROW_BLOCKS: row_blocks,
+            r.ROW_BLOCKS: rows,
             r.CHANNEL_BLOCKS: channel_blocks,
             r.X_RING: x.height,
             **p.activation(node),

@@ -7,10 +7,9 @@ from sepcore.kernels.pointwise import rows as r
 from sepcore.kernels.pointwise.rows import Tile
 from sepcore.kernels.strassen import pack
 from sepcore.kernels.strassen import rows as s
-from sepcore.plan.drafts import Buffer
+from sepcore.plan import select
 from sepcore.plan.lowering import Lowering
 from sepcore.plan.select import Choice
-from sepcore.plan.split import row_and_panel_blocks
 from sepcore.plan.tensors import Map
 
 
@@ -19,21 +18,24 @@ def strassen(
 ) -> None:
     """Every pixel's channels times ``weight`` (n, k), as ``select.halved_tiles`` has it for such a layer."""
     n, k = weight.shape
-    pairs, lanes = x.height // 2, p.isa.lanes
-    shape = {r.M: x.width, s.PAIRS: pairs, r.K: k // 2, r.X_STRIDE: x.pixel_bytes}
-    sums, sum_stride = _sums(p, x, shape)
+    pairs, lanes = -(-x.pixels // 2), p.isa.lanes
     out = p.new_map(node.output)
     extra = p.as_map(residual) if residual else None
     tile = p.pick(choice)
     panels = n // 2 // tile.columns(lanes)
-    p.scratch(s.scratch_bytes(tile, lanes))
-    row_blocks, panel_blocks = _blocks(pairs * x.width // tile.rows, panels, p.workers)
+    tiles = pairs // tile.rows
+    (row_blocks, panel_blocks), _ = select.halved_blocks(tile, x.pixels, k, n, p.isa.name, p.workers)
+    sum_stride = p.pixel_bytes(p.padded(k // 2), pairs)
+    p.scratch(s.scratch_bytes(tile, lanes, -(-tiles // row_blocks) * tile.rows, sum_stride))
     key = (node.name, "strassen", tile.vectors, lanes)
     p.step(
-        s.product_row(tile, p.isa.name),
+        s.row(tile, p.isa.name),
         row_blocks * panel_blocks,
         {
-            **shape,
+            r.M: pairs,
+            s.PIXELS: x.pixels,
+            r.K: k // 2,
+            r.X_STRIDE: x.pixel_bytes,
             s.SUM_STRIDE: sum_stride,
             r.OUT_STRIDE: out.pixel_bytes,
             r.EXTRA_STRIDE: extra.pixel_bytes if extra else 0,
@@ -48,28 +50,11 @@ def strassen(
         extra=extra,
         weights=p.weight(key, pack.pack, weight, bias, tile, lanes),
         macs=x.pixels * n * k,
-        more={s.SUMS: (sums, 0)},
     )
 
 
-def _blocks(tiles: int, panels: int, workers: int) -> tuple[int, int]:
-    """Into how many blocks to divide the tiles of a panel, and into how many the panels.
-
-    A thread best has pixels of its own, whose sums it has written, and reads every panel once; there are more blocks
-    than threads, for those that are held up.
-    """
-    if workers == 1:
-        return 1, 1
-    if tiles % workers == 0:
-        return workers, min(panels, 3)
-    return row_and_panel_blocks(tiles, 1, panels, workers)
-
-
-def _sums(p: Lowering, x: Map, shape: dict[int, int]) -> tuple[Buffer, int]:
-    """The step that adds up quarters of the map; where the sums are, and the bytes from a pixel to the next."""
-    pixels = x.pixels // 2
-    stride = p.pixel_bytes(p.padded(x.channels // 2), x.width)
-    sums = p.memory(4 * pixels * stride)
-    blocks = p.split(pixels, 4)
-    p.step(s.sums_row(p.isa.name), blocks, {**shape, r.OUT_STRIDE: stride, r.ROW_BLOCKS: blocks}, x=x, out=(sums, 0))
-    return sums, stride
+def pairs_up(p: Lowering, node: Node, x: Map, residual: str) -> bool:
+    """Whether the layer's maps have the pixel behind the last that an odd number of them is paired with."""
+    maps = [x] if not residual else [x, p.as_map(residual)]
+    behind = (one.offset + (one.pixels + 1) * one.pixel_bytes <= one.buffer.size for one in maps)
+    return x.pixels % 2 == 0 or (node.output not in p.places.homes and all(behind))

@@ -17,14 +17,18 @@ from sepcore.kernels.pointwise import rows as pointwise
 from sepcore.kernels.pointwise.rows import Tile
 from sepcore.kernels.strassen import rows as strassen
 from sepcore.kernels.winograd import rows as winograd
+from sepcore.plan.split import pixel_and_panel_blocks
 
 _L1_BYTES = 32 << 10  # of weights that stay in the first cache beside the pixels
+_L2_BYTES = 512 << 10  # of weights that stay in the second cache beside the pixels
 _L2_BYTES_PER_CYCLE = 38.0
-_SUM_CYCLES = 10.0  # to read a vector of a map and write one of the sums of its quarters
+_SUM_CYCLES = 5.5  # to read a vector of a map and write one of the sums of its quarters
+_PRODUCT_CYCLES = 60.0  # to end a product of a tile, to keep its sums in scratch memory and to begin the next one
 _DIFFERENCES_CYCLES = 80.0  # to read and write a vector of each difference of a block
-_PRODUCT_CYCLES = 20.0  # to begin another product of a tile
-_WEIGHT_BYTES_PER_CYCLE = 8.0  # that memory brings of the three quarters more of weights
+_WEIGHT_BYTES_PER_CYCLE = 30.0  # that memory brings of the three quarters more of weights
+_ACROSS_BYTES_PER_CYCLE = 2.5  # that come out of another core's cache
 _WORTH_HALVING = 0.96  # of the time of a plain product, what one of halves may take
+_WORTH_SHARING = 1.0  # the same where two threads share the layer
 _WORTH_A_STEP = 0.96  # of the time of one step, what two may take: threads wait for each other once more
 
 Parameters = TypeVar("Parameters")
@@ -79,20 +83,50 @@ def pointwise_cycles(tile: Tile, m: int, k: int, n: int, lanes: int, fma: bool =
 
 def halved_cycles(tile: Tile, m: int, k: int, n: int, lanes: int, fma: bool = True) -> float:
     """The same of one by Strassen's algorithm."""
-    per_k, stores = _tile_cycles(tile, lanes, fma)
-    per_k = _streaming(per_k, 4 * tile.columns(lanes))  # the next product's panel comes before this one again
-    tiles = m // 2 // tile.rows * (n // 2 // tile.columns(lanes))
-    products = tiles * strassen.PRODUCTS * (k // 2 * per_k + stores + _PRODUCT_CYCLES)
-    return products + _SUM_CYCLES * m * k / lanes + 3 * k * n / _WEIGHT_BYTES_PER_CYCLE
+    product, sums, _ = _halved_costs(tile, k, lanes, fma)
+    tiles = -(-m // 2) // tile.rows
+    return tiles * (n // 2 // tile.columns(lanes) * product + sums) + 3 * k * n / _WEIGHT_BYTES_PER_CYCLE
+
+
+def _halved_costs(tile: Tile, k: int, lanes: int, fma: bool) -> tuple[float, float, float]:
+    """Cycles of a tile's products with a panel, of the sums of its pixels, and to read a panel from the third cache."""
+    per_k, kept = _kept_cycles(tile, lanes, fma)
+    product = strassen.PRODUCTS * (k // 2 * per_k + kept)
+    panel_bytes = 4 * strassen.PRODUCTS * k // 2 * tile.columns(lanes)
+    return product, _SUM_CYCLES * 2 * tile.rows * k / lanes, panel_bytes / _WEIGHT_BYTES_PER_CYCLE
+
+
+def halved_blocks(tile: Tile, m: int, k: int, n: int, isa: str, threads: int) -> tuple[tuple[int, int], float]:
+    """Into how many blocks ``threads`` divide the pixels of such a layer, and into how many its panels.
+
+    And how much longer the thread that ends last takes than if all had as much to do.
+    """
+    if threads == 1:
+        return (1, 1), 1.0
+    chosen = isas.by_name(isa)
+    tiles, panels = -(-m // 2) // tile.rows, n // 2 // tile.columns(chosen.lanes)
+    product, sums, panel = _halved_costs(tile, k, chosen.lanes, chosen.fma)
+    # Weights that a second cache holds are read once, whatever the blocks.
+    again = panel if panels * panel * _WEIGHT_BYTES_PER_CYCLE > _L2_BYTES else 0.0
+    across = 4 * m * k / _ACROSS_BYTES_PER_CYCLE
+    return pixel_and_panel_blocks(tiles, panels, threads, sums / product, again / product, across / product)
 
 
 def winograd_cycles(tile: Tile, m: int, k: int, n: int, lanes: int, fma: bool = True) -> float:
     """The same of a dense 3x3 convolution with a stride of two by blocks of 2x2 outputs."""
-    per_k, stores = _tile_cycles(tile, lanes, fma)
-    per_k = _streaming(per_k, 4 * tile.columns(lanes))
+    per_k, kept = _kept_cycles(tile, lanes, fma)
     tiles = m // 4 // tile.rows * -(-n // tile.columns(lanes))
-    products = tiles * (winograd.PRODUCTS * k * per_k + winograd.SUMS * (stores + _PRODUCT_CYCLES))
+    products = tiles * (winograd.PRODUCTS * k * per_k + winograd.SUMS * kept)
     return products + _DIFFERENCES_CYCLES * m // 4 * k / lanes
+
+
+def _kept_cycles(tile: Tile, lanes: int, fma: bool) -> tuple[float, float]:
+    """Cycles of a tile whose sums are kept between products, for each k, and for each product.
+
+    The next product's panel comes before this one again, so each is read from the second cache.
+    """
+    per_k = _streaming(_tile_cycles(tile, lanes, fma)[0], 4 * tile.columns(lanes))
+    return per_k, _PRODUCT_CYCLES + 0.3 * tile.rows * tile.vectors
 
 
 def _streaming(per_k: float, row_bytes: int) -> float:
@@ -165,27 +199,31 @@ def least_cycles(m: int, k: int, n: int, isa: str) -> float:
 
 
 @cache
-def halved_tiles(height: int, width: int, k: int, n: int, isa: str) -> Choice[Tile] | None:
-    """Tiles for a pointwise layer by Strassen's algorithm; None where that takes longer, or cannot be.
+def halved_tiles(m: int, k: int, n: int, isa: str, threads: int = 1) -> Choice[Tile] | None:
+    """Tiles for a pointwise layer of m pixels by Strassen's algorithm; None where that takes longer, or cannot be.
 
     Results differ from a plain product's in their rounding. So whether it is taken depends on the layer alone, not on
-    threads, images, what was tuned or whether layers are in a chain.
+    ``threads``, images, what was tuned or whether layers are in a chain: on what it takes one thread, and two.
     """
-    chosen, m = isas.by_name(isa), height * width
-    usable = [t for t in strassen.tiles(isa) if width % t.rows == 0 and n % (2 * t.columns(chosen.lanes)) == 0]
-    if height % 2 or k % 2 or k < 2 * chosen.lanes or not usable:
+    chosen, pairs = isas.by_name(isa), -(-m // 2)
+    usable = [t for t in strassen.tiles(isa) if pairs % t.rows == 0 and n % (2 * t.columns(chosen.lanes)) == 0]
+    if k % 2 or k < 2 * chosen.lanes or not usable or not isas.two_passes():
         return None
 
     def cycles(tile: Tile) -> float:
         return halved_cycles(tile, m, k, n, chosen.lanes, chosen.fma)
 
-    if min(map(cycles, usable)) > _WORTH_HALVING * least_cycles(m, k, n, isa):
+    def shared(tile: Tile, by: int) -> float:
+        return cycles(tile) * halved_blocks(tile, m, k, n, isa, by)[1]
+
+    plain = least_cycles(m, k, n, isa)
+    if min(map(cycles, usable)) > _WORTH_HALVING * plain or min(shared(t, 2) for t in usable) > _WORTH_SHARING * plain:
         return None
     return _by_cost(
-        f"pointwise halved {height}x{width}x{k}x{n}",
+        f"pointwise halved {m}x{k}x{n}",
         usable,
-        lambda t: strassen.product_row(t, isa).name,
-        lambda t: (cycles(t), t.rows),
+        lambda t: strassen.row(t, isa).name,
+        lambda t: (shared(t, threads), t.rows),
     )
 
 
@@ -221,7 +259,7 @@ def winograd_tiles(height: int, width: int, k: int, n: int, isa: str) -> Choice[
     """
     chosen = isas.by_name(isa)
     usable = [t for t in winograd.tiles(isa) if width % (2 * t.rows) == 0]
-    if height % 2 or k % chosen.lanes or not usable:
+    if height % 2 or k % chosen.lanes or not usable or not isas.two_passes():
         return None
 
     def cycles(tile: Tile) -> float:
