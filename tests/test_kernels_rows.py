@@ -174,13 +174,13 @@ def depthwise_case(isa: isas.Isa, address: int, w: depthwise.Window, height: int
     stride = up(channels, isa)
     x, weight = random(rng, height, width, channels), random(rng, channels, 1, w.size, w.size)
     bias = random(rng, channels)
-    units = -(-out_height // w.rows)
-    row_blocks, channel_blocks = (min(2, units), 1) if seed % 2 else (1, stride // isa.lanes)
+    row_blocks, channel_blocks = (max(1, min(2, out_height // w.rows)), 1) if seed % 2 else (1, stride // isa.lanes)
     arrays = {
         step.X: padded(x, stride),
         step.WEIGHTS: depthwise_pack.pack(weight, bias, isa.lanes),
         step.OUT: np.full((out_height, out_width, stride), np.nan, np.float32),
         step.ZEROS: np.zeros((width, stride), np.float32),
+        step.EXTRA: np.full((out_height, stride), np.nan, np.float32),
     }
     words = {
         depthwise.HEIGHT: height,
@@ -197,15 +197,12 @@ def depthwise_case(isa: isas.Isa, address: int, w: depthwise.Window, height: int
         depthwise.CHANNEL_BLOCKS: channel_blocks,
         depthwise.X_RING: height,
     }
-    if out_width % w.width == 0:
-        arrays[step.EXTRA] = np.full((out_height, stride), np.nan, np.float32)
     run = partial(call, address, words, arrays, activation, row_blocks * channel_blocks, at_end=seed % 2 == 0)
     out = run()
     expected = depthwise_reference(x, weight, bias, w.stride, (top, w.left, bottom, w.right), activation)
     close(out[:, :, :channels], expected, w.size)
-    if step.EXTRA in arrays:
-        one_by_one = np.cumsum(out, axis=1, dtype=np.float32)[:, -1]
-        assert np.array_equal(run(result=step.EXTRA), one_by_one)
+    one_by_one = np.cumsum(out, axis=1, dtype=np.float32)[:, -1]
+    assert np.array_equal(run(result=step.EXTRA), one_by_one)
     return True
 
 

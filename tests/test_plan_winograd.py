@@ -89,6 +89,32 @@ def test_like_the_reference_and_the_same_bits(
         np.testing.assert_array_equal(one.run(None, {"input": x})[0], result)
 
 
+def test_bands_begin_where_blocks_do(monkeypatch: pytest.MonkeyPatch, by_blocks: bool) -> None:
+    """What the tiles of a strided depthwise layer read begins at odd rows of the layer before."""
+    monkeypatch.setattr(bands, "LEAST_CHAINED_BYTES", 0)
+    rng = np.random.default_rng(0)
+    b = GraphBuilder("odd starts")
+    x = b.input("input", ("n", 32, "h", "w"))
+    for oc, groups, stride in ((32, 1, 2), (32, 32, 2)):
+        weight = (rng.standard_normal((oc, 32 // groups, 3, 3)) / np.sqrt(288 / groups)).astype(np.float32)
+        x = b.add(
+            "conv2d", (x, b.constant("w", weight)), strides=(stride, stride), padding=PYTORCH, dilation=(1, 1),
+            groups=groups, activation=("relu",),
+        )  # fmt: skip
+    network, data = b.build([x]), rng.standard_normal((1, 32, 64, 48)).astype(np.float32)
+    (expected,) = run_reference(network, {"input": data})
+    results = []
+    for threads in (1, 2, 3, 4):
+        session = Session(network, SessionOptions(num_threads=threads))
+        chains = [step.chain for step in session.program(data.shape).steps if step.chain]
+        firsts = {run[0].kernel for chain in chains for run in chain}
+        assert any(kernel.startswith("f32_winograd") for kernel in firsts) == by_blocks
+        results.append(session(data))
+    np.testing.assert_allclose(results[0], expected, rtol=1e-4, atol=2e-5 * float(np.abs(expected).max()))
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])
+
+
 @pytest.mark.parametrize(
     ("height", "width", "k", "n"),
     [

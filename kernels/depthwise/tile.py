@@ -17,11 +17,12 @@ from sepcore.kernels.isa import Isa
 def depthwise_tile(window: Window, left: int, right: int, isa: Isa) -> Any:
     """An intrinsic that computes one tile for a range of channels.
 
-    ``f(row_pointers, x_offset, weights, out, channels, x_pixel, out_row, out_pixel, step, sums, sums_row, column)``:
+    ``f(row_pointers, x_offset, weights, out, channels, x_pixel, out_row, out_pixel, step, sums, sums_row, column, skip)``:
     input row r of the tile starts at ``row_pointers[r] + x_offset``; its first ``left`` and last ``right`` columns lie
     outside the map and are not read. ``channels`` is a multiple of the lanes; strides in bytes. Rows are stored from
     the last to the first: with ``out_row`` 0 the first one stays. Where ``sums`` is not 0, the outputs of row y are
-    added to the channels at ``sums + y * sums_row`` one after another; they are the first there in ``column`` 0.
+    added to the channels at ``sums + y * sums_row`` one after another, but the first ``skip`` of them, which the tile
+    before has added; they are the first there in ``column`` 0.
     """
     w = window
     name = f"depthwise_{isa.name}_k{w.size}s{w.stride}_{w.rows}x{w.width}_l{left}r{right}"
@@ -29,7 +30,7 @@ def depthwise_tile(window: Window, left: int, right: int, isa: Isa) -> Any:
     def body(b: Any, args: Any) -> None:
         _Writer(Emitter(b, isa), window, left, right).channels(args)
 
-    return integer_intrinsic(name, 12, body)
+    return integer_intrinsic(name, 13, body)
 
 
 class _Writer:
@@ -41,7 +42,7 @@ class _Writer:
         """The loop over vectors of channels."""
         e, b, w = self.e, self.b, self.window
         pointers, x_offset, weights, out, channels, self.x_pixel, self.out_row, self.out_pixel, step_ = args[:9]
-        sums, self.sums_row, column = args[9:]
+        sums, self.sums_row, column, self.skip = args[9:]
         self.step = e.pointer(step_)
         self.has_sums = b.icmp_unsigned("!=", sums, i64(0))
         self.is_first = b.icmp_unsigned("==", column, i64(0))
@@ -88,9 +89,13 @@ class _Writer:
             places = [e.at(self.row_sums, e.times(y, self.sums_row)) for y in reversed(range(w.rows))]
             totals = [e.load(place) for place in places]  # all of them first: with ``sums_row`` 0 they are one place
             for place, total, row in zip(places, totals, range(0, len(stored), w.width)):
-                total = b.select(self.is_first, stored[row], b.fadd(total, stored[row]))
-                for value in stored[row + 1 : row + w.width]:
-                    total = b.fadd(total, value)
+                for x, value in enumerate(stored[row : row + w.width]):
+                    added = b.fadd(total, value)
+                    if x == 0:
+                        added = b.select(self.is_first, value, added)
+                    if x < w.width - 1:  # the last one is new in every tile
+                        added = b.select(b.icmp_unsigned(">", self.skip, i64(x)), total, added)
+                    total = added
                 e.store(total, place)
 
     def activate_stored(self, out: Any, code: int) -> None:

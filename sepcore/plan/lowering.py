@@ -434,8 +434,7 @@ class Lowering:
     def row_sums_behind(self, name: str) -> Map | None:
         """Have the depthwise layer that makes the map ``name`` add up each of its rows, where it can.
 
-        It can where its tiles do not overlap and it applies no function of a user's. Returns the sums as a map one
-        pixel wide.
+        It can where it applies no function of a user's. Returns the sums as a map one pixel wide.
         """
         x = self.tensors[name]
         if not isinstance(x, Map) or self.batched or (position := self._only_step_at(x)) is None:
@@ -443,7 +442,7 @@ class Lowering:
         draft, row_bytes = self._drafts[position], FLOAT * self.padded(x.channels)
         if draft.kernel.op != "depthwise" or draft.words[words.ACTIVATION] == codes.CALL:
             return None
-        if x.width % draft.kernel.parameters.width or FLOAT * draft.words[depthwise.CHANNELS] != row_bytes:
+        if FLOAT * draft.words[depthwise.CHANNELS] != row_bytes:
             return None
         sums = Map(self.memory(x.height * row_bytes), x.height, 1, x.channels, row_bytes)
         self._drafts[position] = replace(draft, operands={**draft.operands, words.EXTRA: (sums.buffer, 0)})
