@@ -5,8 +5,8 @@ one input row of zeros. Strides are in bytes; channels are a multiple of the lan
 read from ZEROS, columns beside it are left out by variants of the tile: no padded copy is made. OUT may not overlap X.
 A step may be a band of a map: its OUT_HEIGHT rows are those from FIRST_ROW on, OUT is the band's own memory, and input
 row i stands at row (i + X_PHASE) mod X_RING of X (HEIGHT and 0 where every row has a place of its own).
-Each of several ROW_BLOCKS has as many rows as a tile at least. EXTRA, where there is one, is filled with the sums of the
-whole map's rows, float32 [rows][channels].
+Each of several ROW_BLOCKS has as many rows as a tile at least. EXTRA, where there is one, is filled with the sums of
+the whole map's rows, float32 [rows][channels].
 """
 
 from __future__ import annotations

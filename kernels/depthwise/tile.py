@@ -17,8 +17,8 @@ from sepcore.kernels.isa import Isa
 def depthwise_tile(window: Window, left: int, right: int, isa: Isa) -> Any:
     """An intrinsic that computes one tile for a range of channels.
 
-    ``f(row_pointers, x_offset, weights, out, channels, x_pixel, out_row, out_pixel, step, sums, sums_row, column, skip)``:
-    input row r of the tile starts at ``row_pointers[r] + x_offset``; its first ``left`` and last ``right`` columns lie
+    ``f(row_pointers, x_offset, weights, out, channels, x_pixel, out_row, out_pixel, step, sums, sums_row, column,
+    skip)``: input row r of the tile starts at ``row_pointers[r] + x_offset``; its first ``left`` and last ``right`` columns lie
     outside the map and are not read. ``channels`` is a multiple of the lanes; strides in bytes. Rows are stored from
     the last to the first: with ``out_row`` 0 the first one stays. Where ``sums`` is not 0, the outputs of row y are
     added to the channels at ``sums + y * sums_row`` one after another, but the first ``skip`` of them, which the tile
