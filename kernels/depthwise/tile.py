@@ -18,11 +18,11 @@ def depthwise_tile(window: Window, left: int, right: int, isa: Isa) -> Any:
     """An intrinsic that computes one tile for a range of channels.
 
     ``f(row_pointers, x_offset, weights, out, channels, x_pixel, out_row, out_pixel, step, sums, sums_row, column,
-    skip)``: input row r of the tile starts at ``row_pointers[r] + x_offset``; its first ``left`` and last ``right`` columns lie
-    outside the map and are not read. ``channels`` is a multiple of the lanes; strides in bytes. Rows are stored from
-    the last to the first: with ``out_row`` 0 the first one stays. Where ``sums`` is not 0, the outputs of row y are
-    added to the channels at ``sums + y * sums_row`` one after another, but the first ``skip`` of them, which the tile
-    before has added; they are the first there in ``column`` 0.
+    skip)``: input row r of the tile starts at ``row_pointers[r] + x_offset``; its first ``left`` and last ``right``
+    columns lie outside the map and are not read. ``channels`` is a multiple of the lanes; strides in bytes. Rows are
+    stored from the last to the first: with ``out_row`` 0 the first one stays. Where ``sums`` is not 0, the outputs of
+    row y are added to the channels at ``sums + y * sums_row`` one after another, but the first ``skip`` of them, which
+    the tile before has added; they are the first there in ``column`` 0.
     """
     w = window
     name = f"depthwise_{isa.name}_k{w.size}s{w.stride}_{w.rows}x{w.width}_l{left}r{right}"
