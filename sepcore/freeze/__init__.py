@@ -149,6 +149,11 @@ def _contents(
         entries.append(_level(level, programs, files, cache_dir, progress))
         stores.append(store)
     weights = WeightsFile(stores[0])
+    for entry, store in zip(entries, stores):
+        if store.sums:
+            copies, places = weights.sums(store)
+            entry["sums"] = {"copies": f"{entry['isa']}.sums", "bytes": store.sum_bytes, "places": places}
+            files[entry["sums"]["copies"]] = copies.tobytes()
     for entry, store in zip(entries[1:], stores[1:]):
         entry["copies"], entry["weight_bytes"] = f"{entry['isa']}.copies", store.bytes
         files[entry["copies"]] = weights.copies(store).tobytes()
@@ -202,6 +207,7 @@ def _level(
         "native": {spec.name.rpartition("__")[0]: spec.name for spec in native},
         "copies": None,
         "weight_bytes": 0,
+        "sums": None,
         "programs": names,
     }
 

@@ -21,6 +21,7 @@ import numpy as np
 from sepcore.compile.code import Code, place
 from sepcore.errors import CpuError, FormatError, InputError, OptionError
 from sepcore.kernels import isa as isas
+from sepcore.kernels.strassen.sums import add_up
 from sepcore.plan.pages import SPARE_BYTES, anonymous_memory
 from sepcore.runtime.inputs import address, check_shape
 from sepcore.runtime.linked import Linked, from_bytes
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     from sepcore.runtime.runner import Array
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "network.json"
 WEIGHTS = "weights.bin"
 COPY_WORDS = 14
@@ -94,10 +95,16 @@ class Frozen(Runner[FrozenTensor]):
         code = Code(level["machine"], read(level["code"]), level["functions"], level["stubs"])
         addresses = place(code)
         self._weights, base = _mapped(os.path.join(folder, WEIGHTS), *files[WEIGHTS])
+        regions = [base]
+        file = self._weights
         if level["copies"] is not None:
-            self._weights, base = _repacked(self._weights, read(level["copies"]), level["weight_bytes"])
+            self._weights, regions[0] = _repacked(file, read(level["copies"]), level["weight_bytes"])
+        if level["sums"] is not None:
+            self._sums, base = _repacked(file, read(level["sums"]["copies"]), level["sums"]["bytes"])
+            regions.append(base)
+            _add_up(self._sums[base - self._sums.ctypes.data :], level["sums"]["places"])
         native = {name: addresses[symbol] for name, symbol in level["native"].items()}
-        self._prepared = Prepared(program, addresses, shared_pool(lambda: native), [base])
+        self._prepared = Prepared(program, addresses, shared_pool(lambda: native), regions)
 
     def _run(self, arrays: list[Array]) -> list[Array]:
         for spec, array in zip(self.inputs, arrays):
@@ -183,6 +190,12 @@ def _repacked(content: NDArray[np.uint8], copies: bytes, size: int) -> tuple[NDA
     start = address - memory.ctypes.data
     repack(content, np.frombuffer(copies, np.int64), memory[start : start + size])
     return memory, address
+
+
+def _add_up(region: NDArray[np.uint8], places: Sequence[Sequence[int]]) -> None:
+    """The sums of weights, where their parts are."""
+    for offset, panels, half, columns in places:
+        add_up(np.ndarray((panels, 2 + 7 * half, columns), np.float32, region.data, offset), half)
 
 
 def repack(source: NDArray[np.uint8], copies: NDArray[np.int64], target: NDArray[np.uint8]) -> None:
