@@ -283,11 +283,11 @@ def depthwise_windows(
 ) -> Choice[Window]:
     """Windows for a map: ``sides`` are the columns outside it at its first and last output."""
     # Long rows come out of the second cache, and many outputs in two passes each outlast what is loaded ahead (Zen 4):
-    # four columns are up to 16 % faster than seven, with a stride of two two are up to 12 % faster than four. With one
-    # vector of channels only, what a tile takes beside it counts more.
+    # four columns are up to 16 % faster than seven, with a stride of two three are up to 12 % faster than four. With
+    # one vector of channels only, what a tile takes beside it counts more.
     one_vector = channels <= isas.by_name(isa).lanes
     if (size, stride) == (3, 2):
-        most = 4 if one_vector else 2
+        most = 4 if one_vector else 3
     else:
         most = 7 if one_vector else 4
     widest = most if in_width >= 56 and isa == "avx512" and isas.two_passes() else 7
@@ -299,7 +299,7 @@ def depthwise_windows(
             if (w.size, w.stride, w.left, w.right) == (size, stride, *sides) and fits(w, in_width, out_width)
         ),
         lambda w: depthwise.row(w, isa).name,
-        lambda w: -(-out_width // w.width) * (w.width + 0.7) * (1.25 if w.width > widest else 1.0),
+        lambda w: -(-out_width // w.width) * (1.125 * w.width + 0.5) * (1.25 if w.width > widest else 1.0),
     )
 
 
