@@ -154,7 +154,7 @@ def _build(spec: KernelSpec) -> Callable[[int, int, int, int], None]:
         if ahead == 0:
             ahead = weights
         tiles, line_bytes = m // mr, PRODUCTS * (k >> shift) * 64
-        # Blocks of the same pixels follow each other: a thread takes neighbouring ones, and reads each panel once.
+        # Blocks of the same pixels follow each other, so that a thread mostly has pixels of its own.
         block, part = index // panel_blocks, index % panel_blocks
         first, end = block * tiles // row_blocks, (block + 1) * tiles // row_blocks
         pairs, missing = (end - first) * mr, 0
