@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from same_bits import assert_same_however_run
 
 import sepcore
 from sepcore import ops
@@ -77,23 +78,11 @@ def test_like_the_reference_and_the_same_bits(
     monkeypatch.setattr(bands, "LEAST_CHAINED_BYTES", least)
     network, shape = graph(channels, activation), (3, channels, height, width)
     x = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
-    (expected,) = run_reference(network, {"input": x})
     one = Session(network, SessionOptions(num_threads=1))
     kernels = one.program((1, *shape[1:])).kernels()
     assert any(kernel.startswith("f32_strassen") for kernel in kernels) == halved
     assert any(kernel.startswith("f32_pointwise") for kernel in kernels) != halved
-    (result,) = one.run(None, {"input": x})
-    np.testing.assert_allclose(result, expected, rtol=1e-4, atol=2e-5 * float(np.abs(expected).max()))
-    for threads in (2, 3, 5):
-        session = Session(network, SessionOptions(num_threads=threads))
-        for i in range(3):
-            (found,) = session.run(None, {"input": x[i : i + 1]})
-            np.testing.assert_array_equal(found, result[i : i + 1])
-    for tile in strassen.tiles(one.isa):
-        name = strassen.row(tile, one.isa).name
-        choices = (step.choice for step in one.program((1, *shape[1:])).steps if step.choice is not None)
-        one.retune({choice.key: name for choice in choices if name in dict(choice.rows)})
-        np.testing.assert_array_equal(one.run(None, {"input": x})[0], result)
+    assert_same_however_run(network, one, x, [strassen.row(tile, one.isa).name for tile in strassen.tiles(one.isa)])
 
 
 def cube(x: Any) -> Any:

@@ -46,10 +46,11 @@ from sepcore.kernels.spec import KernelSpec
 
 SUM_STRIDE, PIXELS = range(AHEAD + 2, AHEAD + 4)
 
-PRODUCTS = 7
-"""Of halves, that make the whole product."""
+PRODUCTS, PLAIN_PRODUCTS = 7, 8
+"""Of halves, that make the whole product, and how many a plain layer has of them."""
 
-_NAME = "f32_strassen_"
+NAME = "f32_strassen_"
+"""Begins the names of the rows."""
 
 # Low ones: each product begins to read other rows, and more than eight at a time are not loaded ahead of their use.
 # Fewer registers hold no tile that keeps both units for multiply-adds busy. Five rows divide the 25 pairs of a 7x7 map.
@@ -71,14 +72,9 @@ def scratch_bytes(tile: Tile, lanes: int, pairs: int, sum_stride: int) -> int:
     return 4 * pairs * sum_stride + kept_bytes(tile, lanes)
 
 
-def multiply_adds(kernel: str, macs: int) -> int:
-    """What the row ``kernel`` does for a layer of ``macs``; all of them where it is none of these."""
-    return macs * PRODUCTS // 8 if kernel.startswith(_NAME) else macs
-
-
 def row(tile: Tile, isa: str) -> KernelSpec:
     """The row of a tile."""
-    name = f"{_NAME}{tile.rows}x{tile.columns(isas.by_name(isa).lanes)}__{isa}"
+    name = f"{NAME}{tile.rows}x{tile.columns(isas.by_name(isa).lanes)}__{isa}"
     return KernelSpec(name, "strassen", isa, tile, _build)
 
 

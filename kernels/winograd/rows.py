@@ -46,13 +46,14 @@ from sepcore.kernels.pointwise.rows import Tile
 from sepcore.kernels.spec import KernelSpec
 from sepcore.kernels.winograd.differences import ADDRESSES_BYTES
 
-PRODUCTS = 25
-"""Of an input and an output channel, for a block of four outputs."""
+PRODUCTS, PLAIN_PRODUCTS = 25, 36
+"""Of an input and an output channel, for a block of four outputs, and how many a plain layer has of them."""
 
 SUMS = 9
 """Of products, that are added up apart."""
 
-_NAME = "f32_winograd_k3s2_"
+NAME = "f32_winograd_k3s2_"
+"""Begins the names of the rows."""
 
 # As for Strassen's products: more rows than eight are not loaded ahead of their use.
 _ROWS_AND_VECTORS = {"avx512": ((4, 2), (6, 2), (7, 2), (8, 2), (4, 3), (7, 3))}
@@ -73,14 +74,9 @@ def scratch_bytes(tile: Tile, lanes: int, k: int) -> int:
     return 4 * PRODUCTS * tile.rows * k + sums_bytes(tile, lanes) + ADDRESSES_BYTES
 
 
-def multiply_adds(kernel: str, macs: int) -> int:
-    """What the row ``kernel`` does for a layer of ``macs``; all of them where it is none of these."""
-    return macs * PRODUCTS // 36 if kernel.startswith(_NAME) else macs
-
-
 def row(tile: Tile, isa: str) -> KernelSpec:
     """The row of a tile."""
-    name = f"{_NAME}{tile.rows}x{tile.columns(isas.by_name(isa).lanes)}__{isa}"
+    name = f"{NAME}{tile.rows}x{tile.columns(isas.by_name(isa).lanes)}__{isa}"
     return KernelSpec(name, "winograd", isa, tile, _build)
 
 

@@ -95,7 +95,7 @@ def _targets(drafts: Sequence[Draft], ends: Sequence[int]) -> list[int]:
 
 def _slowest(draft: Draft) -> int:
     """The shift at which a layer asks at the pace, or for nothing where its own weights take all that memory gives."""
-    if draft.kernel.op not in _POINTWISE or _pixels(draft) * _BYTES_A_PRODUCT < FLOAT:
+    if draft.kernel.op not in _POINTWISE or draft.words[pointwise.M] * _BYTES_A_PRODUCT < FLOAT:
         return pointwise.NO_PREFETCH
     tile = draft.kernel.parameters
     products = tile.rows * tile.columns(isas.by_name(draft.kernel.isa).lanes)
@@ -105,18 +105,12 @@ def _slowest(draft: Draft) -> int:
     return shift
 
 
-def _pixels(draft: Draft) -> int:
-    """Pixels of a layer's tiles, one behind the other: where it halves its map, of a half."""
-    pixels: int = draft.words[pointwise.M]
-    return pixels
-
-
 def _coverage(draft: Draft, shift: int) -> int:
     """Bytes that a layer asks for: a line every ``2**shift`` steps along its input channels, in every tile."""
     if shift == pointwise.NO_PREFETCH:
         return 0
     w, tile, r = draft.words, draft.kernel.parameters, pointwise
-    tiles: int = _POINTWISE[draft.kernel.op] * w[r.PANELS] * -(-_pixels(draft) // tile.rows)
+    tiles: int = _POINTWISE[draft.kernel.op] * w[r.PANELS] * -(-w[r.M] // tile.rows)
     return tiles * (w[r.K] >> shift) * _LINE_BYTES
 
 
