@@ -85,7 +85,10 @@ class Emitter:
 
     def load_masked(self, pointer: Any, count: Any) -> Any:
         """The first ``count`` lanes (i64 value) from memory, zeros behind; reads nothing past them."""
-        mask = self.lane_mask(count)
+        return self.load_where(pointer, self.lane_mask(count))
+
+    def load_where(self, pointer: Any, mask: Any) -> Any:
+        """The lanes of a mask from memory, zeros elsewhere."""
         fn = self.declared(f"llvm.masked.load.v{self.lanes}f32.p0", self.vector, [POINTER, I32, mask.type, self.vector])
         return self.b.call(fn, [pointer, ir.Constant(I32, 4), mask, self.splat_constant(0.0)])
 

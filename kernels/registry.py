@@ -11,6 +11,7 @@ from functools import cache
 from sepcore.kernels import chain
 from sepcore.kernels import isa as isas
 from sepcore.kernels.conv import dense, stem
+from sepcore.kernels.crossed import rows as crossed
 from sepcore.kernels.custom import rows as custom
 from sepcore.kernels.depthwise import general as depthwise_general
 from sepcore.kernels.depthwise import rows as depthwise
@@ -24,7 +25,6 @@ from sepcore.kernels.reduce import rows as reduce
 from sepcore.kernels.reduce import softmax
 from sepcore.kernels.resize import rows as resize
 from sepcore.kernels.spec import KernelSpec
-from sepcore.kernels.strassen import rows as strassen
 from sepcore.kernels.strided import copy as strided_copy
 from sepcore.kernels.strided import rows as strided
 from sepcore.kernels.window import rows as window
@@ -32,7 +32,7 @@ from sepcore.kernels.winograd import rows as winograd
 
 FAMILIES = (
     pointwise, depthwise, depthwise_general, stem, dense, pool, elementwise, layout, chain, strided_copy, strided,
-    window, resize, reduce, softmax, matmul, scale, strassen, winograd,
+    window, resize, reduce, softmax, matmul, scale, crossed, winograd,
 )  # fmt: skip
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from sepcore.plan import select
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -40,3 +42,12 @@ def open_package() -> Iterator[Path]:
         Path(name).chmod(0o755)
         shutil.copytree(ROOT / "sepcore", Path(name) / "sepcore", ignore=shutil.ignore_patterns("__pycache__"))
         yield Path(name)
+
+
+@pytest.fixture
+def plain_products(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No layer is planned by crossed products."""
+    monkeypatch.setattr(select, "_WORTH_CROSSING", 0.0)
+    select.crossed_tiles.cache_clear()
+    yield
+    select.crossed_tiles.cache_clear()

@@ -35,8 +35,8 @@ def test_the_slower_of_arithmetic_and_traffic_bounds_a_step() -> None:
     assert bound(50, 800_000) == Bound(80_000.0, "memory")
 
 
-def test_a_halved_layer_does_seven_eighths_of_its_products() -> None:
-    assert bound(80_000, 800, kernel="f32_strassen_7x32__avx512") == Bound(1400.0, "multiply-adds")
+def test_a_layer_of_crossed_products_does_two_thirds_of_them() -> None:
+    assert bound(90_000, 800, kernel="f32_crossed_7x16__avx512") == Bound(1200.0, "multiply-adds")
     assert bound(80_000, 800, kernel="f32_pointwise_7x32__avx512") == Bound(1600.0, "multiply-adds")
 
 

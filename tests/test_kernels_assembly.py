@@ -31,7 +31,7 @@ def loops(assembly: str) -> list[list[str]]:
     return found
 
 
-_TILES = ("pointwise", "pointwise_gathered", "strassen", "winograd", "conv", "stem")
+_TILES = ("pointwise", "pointwise_gathered", "crossed", "winograd", "conv", "stem")
 
 
 def spec_list(isa: str) -> list[KernelSpec]:

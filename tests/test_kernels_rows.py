@@ -67,7 +67,7 @@ def test_every_row_has_a_test(isa: isas.Isa) -> None:
         "strided_copy", "strided_unary", "strided_binary", "window", "resize", "reduce", "softmax", "matmul",
     }  # fmt: skip
     if isa.name == "avx512":
-        tested |= {"strassen"}  # tests/test_kernels_strassen.py
+        tested |= {"crossed"}  # tests/test_kernels_crossed.py
         tested |= {"winograd"}  # tests/test_kernels_winograd.py
     assert {spec.op for spec in registry.rows(isa.name)} == tested
     names = [spec.name for spec in registry.rows(isa.name)]

@@ -9,6 +9,7 @@ from sepcore.ir.graph import Graph, GraphBuilder
 from sepcore.kernels import isa as isas
 from sepcore.kernels import registry
 from sepcore.kernels import step as words
+from sepcore.kernels.crossed.rows import third
 from sepcore.kernels.pointwise import rows as pointwise
 from sepcore.options import SessionOptions
 from sepcore.plan import ahead
@@ -35,9 +36,9 @@ def graph(channels: int, layers: int, classes: int) -> Graph:
 def asked(step: Step, isa: isas.Isa) -> tuple[int, int] | None:
     """First and last byte behind that the step asks for, in the weights' region; None where it asks for nothing."""
     w, tile = step.words, tile_of(step)
-    pixels, products = w[pointwise.M], 7 if step.kernel.startswith("f32_strassen") else 1
-    tiles = w[pointwise.PANELS] * -(-pixels // tile.rows)
-    lines = products * tiles * (w[pointwise.K] >> w[pointwise.PREFETCH_SHIFT])
+    tiles = w[pointwise.PANELS] * -(-w[pointwise.M] // tile.rows)
+    turns = third(w[pointwise.K]) if is_crossed(step) else w[pointwise.K]
+    lines = tiles * (turns >> w[pointwise.PREFETCH_SHIFT])
     if pointwise.AHEAD not in step.operands:
         assert lines == 0
         return None
@@ -46,9 +47,14 @@ def asked(step: Step, isa: isas.Isa) -> tuple[int, int] | None:
 
 
 def pace(step: Step, isa: isas.Isa) -> float:
-    """Bytes that the step asks for while it multiplies and adds once."""
+    """Bytes that the step asks for in the time of a multiply-add."""
     tile = tile_of(step)
-    return 64 / (tile.rows * tile.columns(isa.lanes) << step.words[pointwise.PREFETCH_SHIFT])
+    products = (2 if is_crossed(step) else 1) * tile.rows * tile.columns(isa.lanes)
+    return 64 / (products << step.words[pointwise.PREFETCH_SHIFT])
+
+
+def is_crossed(step: Step) -> bool:
+    return step.kernel.startswith("f32_crossed")
 
 
 def tile_of(step: Step) -> pointwise.Tile:
@@ -68,11 +74,17 @@ def own(step: Step) -> tuple[int, int]:
     return first, first + step.weight_bytes
 
 
-@pytest.mark.parametrize("size", [27, 28])  # an odd map's products are not of halves
-def test_a_classifier_is_asked_for_by_the_layers_before(size: int) -> None:
+@pytest.fixture(params=[True, False], ids=["as planned", "plain"])
+def products(request: pytest.FixtureRequest) -> None:
+    """Layers as they are planned, and all by plain products."""
+    if not request.param:
+        request.getfixturevalue("plain_products")
+
+
+def test_a_classifier_is_asked_for_by_the_layers_before(products: None) -> None:
     session = Session(graph(256, 4, 1000), SessionOptions(num_threads=1))
     isa = isas.by_name(session.isa)
-    *layers, classifier = pointwise_steps(session, size)
+    *layers, classifier = pointwise_steps(session, 28)
     assert len(layers) == 4
     spans = [asked(step, isa) for step in layers]
     # One after another, each as far as its own weights at least, the last as far as the classifier's.
@@ -99,7 +111,7 @@ def test_layers_of_one_pixel_ask_for_nothing() -> None:
     assert asked(classifier, isa) is None
 
 
-def test_the_lead_bounds_what_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_lead_bounds_what_is_asked_for(monkeypatch: pytest.MonkeyPatch, products: None) -> None:
     """But for the steps of the last layer that asks, which are halves at a time."""
     monkeypatch.setattr(ahead, "_LEAD_BYTES", 64 << 10)
     session = Session(graph(256, 4, 1000), SessionOptions(num_threads=1))
@@ -112,7 +124,7 @@ def test_the_lead_bounds_what_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> N
             assert span[1] - span[0] <= 2 * (end + (64 << 10) - span[0])
 
 
-def test_a_layer_asks_for_its_next_panel_first() -> None:
+def test_a_layer_asks_for_its_next_panel_first(products: None) -> None:
     session = Session(graph(96, 1, 10), SessionOptions(num_threads=1))
     isa = isas.by_name(session.isa)
     step = pointwise_steps(session, 56)[0]
@@ -122,7 +134,7 @@ def test_a_layer_asks_for_its_next_panel_first() -> None:
     assert span[1] >= own(step)[1]
 
 
-def test_a_layer_of_scaled_weights_asks_for_the_next_layers() -> None:
+def test_a_layer_of_scaled_weights_asks_for_the_next_layers(plain_products: None) -> None:
     """Its own come out of the arena; those that they are made of have been read by then."""
     rng = np.random.default_rng(0)
     b = GraphBuilder("squeeze")

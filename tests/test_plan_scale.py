@@ -53,7 +53,14 @@ def kernels(session: Session, size: int) -> list[str]:
 )
 @pytest.mark.parametrize("least", [bands.LEAST_CHAINED_BYTES, 0])
 def test_like_the_reference_and_the_same_bits(
-    monkeypatch: pytest.MonkeyPatch, size: int, out_channels: int, residual: bool, twice: bool, scaled: bool, least: int
+    monkeypatch: pytest.MonkeyPatch,
+    plain_products: None,
+    size: int,
+    out_channels: int,
+    residual: bool,
+    twice: bool,
+    scaled: bool,
+    least: int,
 ) -> None:
     monkeypatch.setattr(bands, "LEAST_CHAINED_BYTES", least)
     network = graph(out_channels, residual, twice)

@@ -45,7 +45,7 @@ def test_channels_are_divided_where_no_tile_fits(monkeypatch: pytest.MonkeyPatch
     assert select.column_parts.__wrapped__(1, 8, 8, "avx512") == (8,)
 
 
-def test_a_divided_layer_has_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_divided_layer_has_the_same_bits(monkeypatch: pytest.MonkeyPatch, plain_products: None) -> None:
     rng = np.random.default_rng(0)
     b = GraphBuilder("divided")
     x = b.input("input", ("n", 40, "h", "w"))

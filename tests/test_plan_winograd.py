@@ -24,7 +24,7 @@ PYTORCH, TENSORFLOW = (1, 1, 1, 1), "same"
 @pytest.fixture(params=[True, False], ids=["by blocks", "plain"])
 def by_blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[bool]:
     """Whether convolutions are done by blocks wherever they can be, or none is."""
-    monkeypatch.setattr(select, "_WORTH_HALVING", 1e9 if request.param else 0.0)
+    monkeypatch.setattr(select, "_WORTH_BLOCKS", 1e9 if request.param else 0.0)
     monkeypatch.setattr(isas, "two_passes", lambda: True)
     select.winograd_tiles.cache_clear()
     yield request.param

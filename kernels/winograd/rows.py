@@ -55,7 +55,7 @@ SUMS = 9
 NAME = "f32_winograd_k3s2_"
 """Begins the names of the rows."""
 
-# As for Strassen's products: more rows than eight are not loaded ahead of their use.
+# Each product begins to read other rows, and more than eight at a time are not loaded ahead of their use.
 _ROWS_AND_VECTORS = {"avx512": ((4, 2), (6, 2), (7, 2), (8, 2), (4, 3), (7, 3))}
 
 

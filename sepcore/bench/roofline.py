@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sepcore.bench.limits import Limits
-from sepcore.kernels.strassen import rows as strassen
+from sepcore.kernels.crossed import rows as crossed
 from sepcore.kernels.winograd import rows as winograd
 from sepcore.plan.program import Program, Step
 
 ARITHMETIC = "multiply-adds"
 
-_FEWER_PRODUCTS = {rows.NAME: (rows.PRODUCTS, rows.PLAIN_PRODUCTS) for rows in (strassen, winograd)}
+_FEWER_PRODUCTS = {rows.NAME: (rows.PRODUCTS, rows.PLAIN_PRODUCTS) for rows in (crossed, winograd)}
 """Beginnings of the names of kernels that do fewer multiply-adds than their layers have: how many, of how many."""
 
 

@@ -150,10 +150,10 @@ def _contents(
         stores.append(store)
     weights = WeightsFile(stores[0])
     for entry, store in zip(entries, stores):
-        if store.sums:
-            copies, places = weights.sums(store)
-            entry["sums"] = {"copies": f"{entry['isa']}.sums", "bytes": store.sum_bytes, "places": places}
-            files[entry["sums"]["copies"]] = copies.tobytes()
+        if store.scaled:
+            copies, places = weights.scaled(store)
+            entry["scaled"] = {"copies": f"{entry['isa']}.scaled", "bytes": store.scaled_bytes, "places": places}
+            files[entry["scaled"]["copies"]] = copies.tobytes()
     for entry, store in zip(entries[1:], stores[1:]):
         entry["copies"], entry["weight_bytes"] = f"{entry['isa']}.copies", store.bytes
         files[entry["copies"]] = weights.copies(store).tobytes()
@@ -207,7 +207,7 @@ def _level(
         "native": {spec.name.rpartition("__")[0]: spec.name for spec in native},
         "copies": None,
         "weight_bytes": 0,
-        "sums": None,
+        "scaled": None,
         "programs": names,
     }
 

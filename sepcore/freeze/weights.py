@@ -1,20 +1,20 @@
 """Packed weights laid out for a file, and how those of one CPU level are made from another's by copying alone.
 
-So a folder for several levels holds the weights once. Layers that multiply sums of their weights have them in memory of
-their own, where they are added up when the network is opened. It must not write files.
+So a folder for several levels holds the weights once. Layers that multiply scaled weights have them in memory of their
+own, where they are scaled when the network is opened. It must not write files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sepcore.kernels.pointwise import pack as pointwise
-from sepcore.kernels.strassen import pack as strassen
+from sepcore.kernels.crossed import pack as crossed
+from sepcore.kernels.crossed.rows import panel_rows
 from sepcore.plan.pages import aligned
 from sepcore.plan.weights import Place, WeightStore
 from sepcore.runtime.frozen import COPY_WORDS, repack
@@ -45,26 +45,26 @@ def _block(offset: int, make: Callable[..., NDArray[Any]], arguments: tuple[Any,
 
 
 class LaidOutWeights(WeightStore):
-    """A store of one region in a file, in the order in which blocks were first asked for, and one of sums.
+    """A store of one region in a file, in the order in which blocks were first asked for, and one of scaled ones.
 
     Attributes
     ----------
-    blocks, sums : by key; the content of ``sums`` is what stands there before anything is added.
-    sum_bytes : of the region of sums.
+    blocks, scaled : by key; the content of ``scaled`` is what stands there before it is scaled.
+    scaled_bytes : of the region of scaled weights.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.blocks: dict[Hashable, Block] = {}
-        self.sums: dict[Hashable, Block] = {}
-        self.sum_bytes = 0
+        self.scaled: dict[Hashable, Block] = {}
+        self.scaled_bytes = 0
 
     def reserve(self, key: Hashable, make: Callable[..., NDArray[Any]], *arguments: Any) -> Hashable:
-        if key in self.blocks or key in self.sums:
+        if key in self.blocks or key in self.scaled:
             return key
-        if make is strassen.pack:
-            self.sums[key] = _block(self.sum_bytes, strassen.quarters, arguments)
-            self.sum_bytes += aligned(self.size(key))
+        if make is crossed.pack:
+            self.scaled[key] = _block(self.scaled_bytes, crossed.arranged, arguments)
+            self.scaled_bytes += aligned(self.size(key))
         else:
             self.blocks[key] = _block(self.bytes, make, arguments)
             self.bytes += aligned(self.size(key))
@@ -74,10 +74,10 @@ class LaidOutWeights(WeightStore):
         """Nothing is left to be done: a block's place is known when it is asked for."""
 
     def place(self, key: Hashable) -> Place:
-        return Place(0, self.blocks[key].offset) if key in self.blocks else Place(1, self.sums[key].offset)
+        return Place(0, self.blocks[key].offset) if key in self.blocks else Place(1, self.scaled[key].offset)
 
     def size(self, key: Hashable) -> int:
-        return (self.blocks.get(key) or self.sums[key]).content.nbytes
+        return (self.blocks.get(key) or self.scaled[key]).content.nbytes
 
     def content(self) -> NDArray[np.uint8]:
         """All blocks in their places, with zeros between them."""
@@ -112,24 +112,23 @@ class WeightsFile:
                 rows += self._copies_of(key, block)
         return np.array(rows, np.int64).reshape(-1, COPY_WORDS)
 
-    def sums(self, store: LaidOutWeights) -> tuple[NDArray[np.int64], list[list[int]]]:
-        """What makes the sums of a level: copies out of this file, and then where to add up what.
+    def scaled(self, store: LaidOutWeights) -> tuple[NDArray[np.int64], list[list[int]]]:
+        """What makes the scaled weights of a level: copies out of this file, and then where to scale what.
 
-        Of each block its offset in bytes, the panels, the rows of each product and the columns. The weights of a node
-        of which the file has none are appended.
+        Of each block its offset in bytes, the panels, the rows of each and the columns. The weights of a node of which
+        the file has none are appended.
         """
         rows: list[list[int]] = []
         places: list[list[int]] = []
-        for key, block in store.sums.items():
-            weight, bias, tile, lanes = block.arguments
+        for key, block in store.scaled.items():
             made_of = _made_of(key, block)
             if made_of not in self._by_node:
-                plain = _block(self._size, pointwise.pack, (weight, bias, tile, lanes))
-                self._append(plain.content.tobytes())
-                self._by_node[made_of] = plain
+                self._by_node[made_of] = replace(block, offset=self._size)
+                self._append(block.content.tobytes())
             rows += self._copies_of(key, block)
-            half, columns = weight.shape[1] // 2, tile.packed_columns(lanes)
-            places.append([block.offset, block.content.nbytes // (4 * (2 + 7 * half) * columns), half, columns])
+            weight, _, lanes = block.arguments
+            length = panel_rows(weight.shape[1])
+            places.append([block.offset, block.content.nbytes // (4 * length * lanes), length, lanes])
         return np.array(rows, np.int64).reshape(-1, COPY_WORDS), places
 
     def _copies_of(self, key: Hashable, block: Block) -> list[list[int]]:

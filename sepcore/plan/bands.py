@@ -20,6 +20,7 @@ from sepcore.kernels import isa as isas
 from sepcore.kernels import step as words
 from sepcore.kernels.conv import dense as dense_rows
 from sepcore.kernels.conv import stem as stem_rows
+from sepcore.kernels.crossed import rows as crossed_rows
 from sepcore.kernels.depthwise import rows as depthwise_rows
 from sepcore.kernels.pointwise import rows as pointwise_rows
 from sepcore.kernels.winograd import rows as winograd_rows
@@ -35,6 +36,8 @@ _CACHE_BYTES = 512 << 10
 """What a chain's rings and weights may take of the second cache."""
 
 _TALLEST_BAND = 8
+
+_POINTWISE = ("pointwise", "crossed")
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,8 @@ class _Layer:
             values = w[dense_rows.K] * self.taps * w[dense_rows.PANELS] * w[dense_rows.GROUPS]
         elif self.draft.kernel.op == "winograd":
             values = w[dense_rows.K] * winograd_rows.PRODUCTS * w[dense_rows.PANELS]
+        elif self.draft.kernel.op == "crossed":
+            values = crossed_rows.panel_rows(w[pointwise_rows.K]) * w[pointwise_rows.PANELS]
         else:
             return 0
         columns: int = tile.packed_columns(isas.by_name(self.draft.kernel.isa).lanes)
@@ -79,6 +84,9 @@ class _Layer:
         if kernel.op == "winograd":
             lanes = isas.by_name(kernel.isa).lanes
             return winograd_rows.scratch_bytes(kernel.parameters, lanes, self.draft.words[dense_rows.K])
+        if kernel.op == "crossed":
+            lanes, w = isas.by_name(kernel.isa).lanes, self.draft.words
+            return crossed_rows.scratch_bytes(kernel.parameters.rows, w[pointwise_rows.K], lanes, w[crossed_rows.CHUNK])
         return 0
 
     @property
@@ -219,7 +227,7 @@ def _layer(draft: Draft, shape: tuple[int, int] | None) -> _Layer | None:
         out_row = w[c.OUT_WIDTH] * w[c.OUT_PIXEL]
         sizes = w[c.HEIGHT], w[c.M] // w[c.OUT_WIDTH], w[c.OUT_WIDTH], out_row
         return _Layer(draft, *sizes, w[c.STRIDE_Y], size, w[c.PAD_TOP])
-    if draft.kernel.op == "pointwise" and shape is not None:
+    if draft.kernel.op in _POINTWISE and shape is not None:
         height, width = shape
         # A unit may be a single row, and a tile needs as many pixels as it has rows.
         if width < draft.kernel.parameters.rows or w[pointwise_rows.M] != height * width:
@@ -304,10 +312,10 @@ def _rows_of(chain: _Chain, i: int, first: int, count: int, starts: Sequence[int
         buffer, offset = moved[words.OUT]
         moved[words.OUT] = (buffer, offset + first * layer.out_row)
     if words.EXTRA in moved and draft.kernel.op != "depthwise":  # whose sums are of all the map's rows
-        stride = pointwise_rows.EXTRA_STRIDE if draft.kernel.op == "pointwise" else dense_rows.EXTRA_PIXEL
+        stride = pointwise_rows.EXTRA_STRIDE if draft.kernel.op in _POINTWISE else dense_rows.EXTRA_PIXEL
         buffer, offset = moved[words.EXTRA]
         moved[words.EXTRA] = (buffer, offset + first * layer.width * draft.words[stride])
-    if draft.kernel.op == "pointwise":
+    if draft.kernel.op in _POINTWISE:
         p = pointwise_rows
         buffer, offset = moved[words.X]
         moved[words.X] = (buffer, offset + first * layer.width * draft.words[p.X_STRIDE])
@@ -315,6 +323,8 @@ def _rows_of(chain: _Chain, i: int, first: int, count: int, starts: Sequence[int
             before = (first - starts[i - 1]) % chain.rings[i - 1] * chain.layers[i - 1].out_row
             moved[words.X] = (scratch, offsets[i - 1] + before)
         changed = {p.M: count * layer.width, p.ROW_BLOCKS: 1, p.PANEL_BLOCKS: 1}
+        if draft.kernel.op == "crossed":
+            changed[crossed_rows.SCRATCH] = offsets[-1]
     elif draft.kernel.op == "stem":
         changed = {stem_rows.FIRST_ROW: first, stem_rows.OUT_HEIGHT: count, stem_rows.ROW_BLOCKS: 1}
     else:

@@ -40,7 +40,7 @@ _NO_TABLES: Mapping[int, Hashable] = MappingProxyType({})
 _CONFLICT_BYTES = 1024  # pixels a multiple of this apart share so few cache sets that a window's taps evict each other
 
 
-_WITH_EPILOGUE = frozenset({"pointwise", "strassen", "winograd", "depthwise", "stem", "conv"})
+_WITH_EPILOGUE = frozenset({"pointwise", "crossed", "winograd", "depthwise", "stem", "conv"})
 """Kernels that end in ``kernels.activation.store``, and so can call a function on what they have stored."""
 
 
@@ -163,8 +163,7 @@ class Lowering:
             bool(self.consumers.get(name)) and all(u.name in self.batched_nodes for u in self.consumers[name])
         )
         pixel = self.pixel_bytes(self.padded(c) + slack, h * w)
-        pixels = h * w if h * w == 1 else h * w + h * w % 2  # the last one's partner, see ``rules_strassen``
-        buffer = self._buffer(pixels * pixel, shared)
+        buffer = self._buffer(h * w * pixel, shared)
         return Map(buffer, h, w, c, pixel, 0, shared)
 
     def _in_group(self, number: int, channels: int, first: int) -> Map:

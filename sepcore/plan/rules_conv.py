@@ -26,7 +26,7 @@ from sepcore.plan import select
 from sepcore.plan.bands import LEAST_CHAINED_BYTES
 from sepcore.plan.drafts import Buffer
 from sepcore.plan.lowering import Lowering
-from sepcore.plan.rules_strassen import pairs_up, strassen
+from sepcore.plan.rules_crossed import crossed
 from sepcore.plan.select import Choice
 from sepcore.plan.split import row_and_panel_blocks, row_blocks
 from sepcore.plan.tensors import FLOAT, Map, Plain
@@ -118,9 +118,9 @@ def pointwise(p: Lowering, node: Node, x: Map, weight: Array, bias: Array | None
     n, k = weight.shape
     m = x.pixels * p.images
     slots = x.slots
-    halved = None if p.batched or slots or x.factors else select.halved_tiles(x.pixels, k, n, p.isa.name, p.workers)
-    if halved and pairs_up(p, node, x, residual):
-        strassen(p, node, halved, x, weight, bias, residual)
+    choice = None if p.batched or slots else select.crossed_tiles(x.pixels, k, n, p.isa.name, p.workers)
+    if choice:
+        crossed(p, node, choice, x, weight, bias, residual)
         return
     if slots:
         x, order = _in_memory_order(x)

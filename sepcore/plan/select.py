@@ -11,23 +11,25 @@ from typing import Generic, TypeVar
 from sepcore.kernels import isa as isas
 from sepcore.kernels.conv import dense, stem
 from sepcore.kernels.conv.stem import Stem
+from sepcore.kernels.crossed import rows as crossed
 from sepcore.kernels.depthwise import rows as depthwise
 from sepcore.kernels.depthwise.rows import Window, fits
 from sepcore.kernels.pointwise import rows as pointwise
 from sepcore.kernels.pointwise.rows import Tile
-from sepcore.kernels.strassen import rows as strassen
 from sepcore.kernels.winograd import rows as winograd
 from sepcore.plan.split import pixel_and_panel_blocks
 
 _L1_BYTES = 32 << 10  # of weights that stay in the first cache beside the pixels
 _L2_BYTES = 512 << 10  # of weights that stay in the second cache beside the pixels
 _L2_BYTES_PER_CYCLE = 38.0
-_SUM_CYCLES = 5.5  # to read a vector of a map and write one of the sums of its quarters
 _PRODUCT_CYCLES = 60.0  # to end a product of a tile, to keep its sums in scratch memory and to begin the next one
 _DIFFERENCES_CYCLES = 80.0  # to read and write a vector of each difference of a block
-_WEIGHT_BYTES_PER_CYCLE = 30.0  # that memory brings of the three quarters more of weights
+_CROSSED_CYCLES = 5.0  # to end a tile of crossed products, beside those of each row
+_PIXEL_CYCLES = 40.0  # to scale a pixel for crossed products, and
+_TRIPLES_CYCLES = 20.0  # for each register of triples of it
 _ACROSS_BYTES_PER_CYCLE = 2.5  # that come out of another core's cache
-_WORTH_HALVING = 0.96  # of the time of a plain product, what one of halves may take
+_WORTH_BLOCKS = 0.96  # of the time of a plain convolution, what one by blocks may take
+_WORTH_CROSSING = 0.96  # of the time of plain products, what crossed ones may take
 _WORTH_SHARING = 1.0  # the same where two threads share the layer
 _WORTH_A_STEP = 0.96  # of the time of one step, what two may take: threads wait for each other once more
 
@@ -81,35 +83,35 @@ def pointwise_cycles(tile: Tile, m: int, k: int, n: int, lanes: int, fma: bool =
     return -(-m // tile.rows) * -(-n // tile.columns(lanes)) * (k * per_k + stores)
 
 
-def halved_cycles(tile: Tile, m: int, k: int, n: int, lanes: int, fma: bool = True) -> float:
-    """The same of one by Strassen's algorithm."""
-    product, sums, _ = _halved_costs(tile, k, lanes, fma)
-    tiles = -(-m // 2) // tile.rows
-    return tiles * (n // 2 // tile.columns(lanes) * product + sums) + 3 * k * n / _WEIGHT_BYTES_PER_CYCLE
+def crossed_cycles(tile: Tile, m: int, k: int, n: int, lanes: int) -> float:
+    """The same of one by crossed products."""
+    product, pixels = _crossed_costs(tile, k, lanes)
+    return -(-m // tile.rows) * (-(-n // lanes) * product + pixels)
 
 
-def _halved_costs(tile: Tile, k: int, lanes: int, fma: bool) -> tuple[float, float, float]:
-    """Cycles of a tile's products with a panel, of the sums of its pixels, and to read a panel from the third cache."""
-    per_k, kept = _kept_cycles(tile, lanes, fma)
-    product = strassen.PRODUCTS * (k // 2 * per_k + kept)
-    panel_bytes = 4 * strassen.PRODUCTS * k // 2 * tile.columns(lanes)
-    return product, _SUM_CYCLES * 2 * tile.rows * k / lanes, panel_bytes / _WEIGHT_BYTES_PER_CYCLE
+def _crossed_costs(tile: Tile, k: int, lanes: int) -> tuple[float, float]:
+    """Cycles of a tile's products with a panel, and to write its pixels to scratch memory."""
+    triples = crossed.third(k)
+    panel_bytes = 12 * lanes * triples
+    per_triple = 2.0 * tile.rows + (2.0 if panel_bytes > _L1_BYTES // 2 else 0.0)
+    pixel = _PIXEL_CYCLES + _TRIPLES_CYCLES * -(-triples // lanes)
+    return triples * per_triple + _CROSSED_CYCLES + 5.5 * tile.rows, tile.rows * pixel
 
 
-def halved_blocks(tile: Tile, m: int, k: int, n: int, isa: str, threads: int) -> tuple[tuple[int, int], float]:
+def crossed_blocks(tile: Tile, m: int, k: int, n: int, isa: str, threads: int) -> tuple[tuple[int, int], float]:
     """Into how many blocks ``threads`` divide the pixels of such a layer, and into how many its panels.
 
     And how much longer the thread that ends last takes than if all had as much to do.
     """
     if threads == 1:
         return (1, 1), 1.0
-    chosen = isas.by_name(isa)
-    tiles, panels = -(-m // 2) // tile.rows, n // 2 // tile.columns(chosen.lanes)
-    product, sums, panel = _halved_costs(tile, k, chosen.lanes, chosen.fma)
-    # Weights that a second cache holds are read once, whatever the blocks.
-    again = panel if panels * panel * _WEIGHT_BYTES_PER_CYCLE > _L2_BYTES else 0.0
+    lanes = isas.by_name(isa).lanes
+    tiles, panels = -(-m // tile.rows), -(-n // lanes)
+    product, pixels = _crossed_costs(tile, k, lanes)
     across = 4 * m * k / _ACROSS_BYTES_PER_CYCLE
-    return pixel_and_panel_blocks(tiles, panels, threads, sums / product, again / product, across / product)
+    # No block is the last tile alone, where that is moved up over pixels of the one before.
+    most = tiles if m % tile.rows == 0 else max(1, tiles - 1)
+    return pixel_and_panel_blocks(tiles, panels, threads, most, pixels / product, across / product)
 
 
 def winograd_cycles(tile: Tile, m: int, k: int, n: int, lanes: int, fma: bool = True) -> float:
@@ -199,30 +201,29 @@ def least_cycles(m: int, k: int, n: int, isa: str) -> float:
 
 
 @cache
-def halved_tiles(m: int, k: int, n: int, isa: str, threads: int = 1) -> Choice[Tile] | None:
-    """Tiles for a pointwise layer of m pixels by Strassen's algorithm; None where that takes longer, or cannot be.
+def crossed_tiles(m: int, k: int, n: int, isa: str, threads: int = 1) -> Choice[Tile] | None:
+    """Tiles for a pointwise layer of m pixels by crossed products; None where that takes longer, or cannot be.
 
     Results differ from a plain product's in their rounding. So whether it is taken depends on the layer alone, not on
     ``threads``, images, what was tuned or whether layers are in a chain: on what it takes one thread, and two.
     """
-    chosen, pairs = isas.by_name(isa), -(-m // 2)
-    usable = [t for t in strassen.tiles(isa) if pairs % t.rows == 0 and n % (2 * t.columns(chosen.lanes)) == 0]
-    if k % 2 or k < 2 * chosen.lanes or not usable or not isas.two_passes():
+    chosen = isas.by_name(isa)
+    usable = [t for t in crossed.tiles(isa) if t.rows <= m]
+    if k < chosen.lanes or not usable or not isas.two_passes():
         return None
-
-    def cycles(tile: Tile) -> float:
-        return halved_cycles(tile, m, k, n, chosen.lanes, chosen.fma)
 
     def shared(tile: Tile, by: int) -> float:
-        return cycles(tile) * halved_blocks(tile, m, k, n, isa, by)[1]
+        return crossed_cycles(tile, m, k, n, chosen.lanes) * crossed_blocks(tile, m, k, n, isa, by)[1]
 
     plain = least_cycles(m, k, n, isa)
-    if min(map(cycles, usable)) > _WORTH_HALVING * plain or min(shared(t, 2) for t in usable) > _WORTH_SHARING * plain:
+    if min(shared(t, 1) for t in usable) > _WORTH_CROSSING * plain:
+        return None
+    if min(shared(t, 2) for t in usable) > _WORTH_SHARING * plain:
         return None
     return _by_cost(
-        f"pointwise halved {m}x{k}x{n}",
+        f"pointwise crossed {m}x{k}x{n}",
         usable,
-        lambda t: strassen.row(t, isa).name,
+        lambda t: crossed.row(t, isa).name,
         lambda t: (shared(t, threads), t.rows),
     )
 
@@ -255,7 +256,7 @@ def dense_tiles(m: int, k: int, n: int, isa: str) -> Choice[Tile]:
 def winograd_tiles(height: int, width: int, k: int, n: int, isa: str) -> Choice[Tile] | None:
     """Tiles for a dense 3x3 convolution with a stride of two, by blocks of 2x2 of its height x width outputs.
 
-    None where that takes longer, or cannot be. As for ``halved_tiles``, this depends on the layer alone.
+    None where that takes longer, or cannot be. As for ``crossed_tiles``, this depends on the layer alone.
     """
     chosen = isas.by_name(isa)
     usable = [t for t in winograd.tiles(isa) if width % (2 * t.rows) == 0]
@@ -267,7 +268,7 @@ def winograd_tiles(height: int, width: int, k: int, n: int, isa: str) -> Choice[
 
     plain = dense_tiles(height * width, 9 * k, n, isa).rows[0][1]
     plain_cycles = pointwise_cycles(plain, height * width, 9 * k, n, chosen.lanes, chosen.fma)
-    if min(map(cycles, usable)) > _WORTH_HALVING * plain_cycles:
+    if min(map(cycles, usable)) > _WORTH_BLOCKS * plain_cycles:
         return None
     return _by_cost(
         f"conv by blocks {height}x{width}x{k}x{n}",

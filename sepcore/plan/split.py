@@ -59,7 +59,7 @@ def row_blocks(height: int, rows: int, threads: int) -> int:
 
 @lru_cache(maxsize=1024)
 def pixel_and_panel_blocks(
-    tiles: int, panels: int, threads: int, before: float, again: float, across: float
+    tiles: int, panels: int, threads: int, most_down: int, before: float, across: float
 ) -> tuple[tuple[int, int], float]:
     """The same where blocks of the same pixels follow each other, and each begins with what its pixels need.
 
@@ -67,26 +67,24 @@ def pixel_and_panel_blocks(
 
     Parameters
     ----------
-    tiles : of pixels.
-    before : what a block does with each tile's pixels before it multiplies them,
-    again : what it takes a block to read a panel's weights, and
-    across : all pixels out of another core's cache; all three in products of a tile and a panel.
+    tiles : of pixels; ``most_down`` is how many blocks of them there may be.
+    before : what a block does with each tile's pixels before it multiplies them, and
+    across : all pixels out of another core's cache; both in products of a tile and a panel.
     """
     most = 4 * threads
 
     def longer(blocks: tuple[int, int]) -> float:
         down, parts = blocks
-        widths = _parts(panels, parts)
-        costs = [height * (width + before) + width * again for height in _parts(tiles, down) for width in widths]
+        costs = [height * (width + before) for height in _parts(tiles, down) for width in _parts(panels, parts)]
         # Threads that share pixels have of each thread's only what it wrote itself.
         others = across * (threads - 1) / threads if down < threads else 0.0
-        return (_longest(costs, threads) + others) * threads / (tiles * (panels + before) + panels * again)
+        return (_longest(costs, threads) + others) * threads / (tiles * (panels + before))
 
     def cost(blocks: tuple[int, int]) -> float:
         count = blocks[0] * blocks[1]
         return longer(blocks) + _BLOCK * count + _LATE * threads / count
 
-    downs, parts = range(1, min(tiles, most) + 1), range(1, min(panels, most) + 1)
+    downs, parts = range(1, min(most_down, most) + 1), range(1, min(panels, most) + 1)
     best = min(((down, part) for down in downs for part in parts if down * part <= most), key=cost)
     return best, longer(best)
 

@@ -21,7 +21,7 @@ import numpy as np
 from sepcore.compile.code import Code, place
 from sepcore.errors import CpuError, FormatError, InputError, OptionError
 from sepcore.kernels import isa as isas
-from sepcore.kernels.strassen.sums import add_up
+from sepcore.kernels.crossed.balance import balance
 from sepcore.plan.pages import SPARE_BYTES, anonymous_memory
 from sepcore.runtime.inputs import address, check_shape
 from sepcore.runtime.linked import Linked, from_bytes
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from sepcore.runtime.runner import Array
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "network.json"
 WEIGHTS = "weights.bin"
 COPY_WORDS = 14
@@ -99,10 +99,10 @@ class Frozen(Runner[FrozenTensor]):
         file = self._weights
         if level["copies"] is not None:
             self._weights, regions[0] = _repacked(file, read(level["copies"]), level["weight_bytes"])
-        if level["sums"] is not None:
-            self._sums, base = _repacked(file, read(level["sums"]["copies"]), level["sums"]["bytes"])
+        if level["scaled"] is not None:
+            self._scaled, base = _repacked(file, read(level["scaled"]["copies"]), level["scaled"]["bytes"])
             regions.append(base)
-            _add_up(self._sums[base - self._sums.ctypes.data :], level["sums"]["places"])
+            _scale(self._scaled[base - self._scaled.ctypes.data :], level["scaled"]["places"])
         native = {name: addresses[symbol] for name, symbol in level["native"].items()}
         self._prepared = Prepared(program, addresses, shared_pool(lambda: native), regions)
 
@@ -192,10 +192,10 @@ def _repacked(content: NDArray[np.uint8], copies: bytes, size: int) -> tuple[NDA
     return memory, address
 
 
-def _add_up(region: NDArray[np.uint8], places: Sequence[Sequence[int]]) -> None:
-    """The sums of weights, where their parts are."""
-    for offset, panels, half, columns in places:
-        add_up(np.ndarray((panels, 2 + 7 * half, columns), np.float32, region.data, offset), half)
+def _scale(region: NDArray[np.uint8], places: Sequence[Sequence[int]]) -> None:
+    """The weights that are kept as they are and multiplied scaled."""
+    for offset, *shape in places:
+        balance(np.ndarray(shape, np.float32, region.data, offset))
 
 
 def repack(source: NDArray[np.uint8], copies: NDArray[np.int64], target: NDArray[np.uint8]) -> None:

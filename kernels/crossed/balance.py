@@ -1,0 +1,33 @@
+"""Scales of packed weights for crossed products, in place: by NumPy alone, for a frozen network that is opened."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+CROSSED, SCALE, BIAS, HEAD_ROWS = range(4)
+"""Rows of a panel before its weights: what sums begin with, what they are multiplied with in the end, the bias; and how
+many these are."""
+
+
+def balance(packed: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Packed panels with weights scaled and signed, where they stand as they are, and what belongs to that.
+
+    Each output's weights are multiplied with the power of two that takes their Euclidean norm to [1, 2), those of
+    every second pair with -1.
+
+    Parameters
+    ----------
+    packed : float32 (panels, 3 + 3 * triples, columns), changed in place: rows of zeros but for the bias, then weights
+        i, i + triples and i + 2 triples, for each i.
+    """
+    triples = packed[:, HEAD_ROWS:].reshape(len(packed), -1, 3, packed.shape[2])
+    squares = np.einsum("ptjc,ptjc->pc", triples, triples)
+    exponents = np.frexp(squares)[1] - 1 >> 1
+    triples *= np.ldexp(np.float32(1), -exponents)[:, None, None]
+    packed[:, SCALE] = np.ldexp(np.float32(1), exponents)
+    pairs = triples[:, :, :2]
+    packed[:, CROSSED] = np.einsum("pjtc,pjtc->pc", pairs[:, 1::2, :1], pairs[:, 1::2, 1:])
+    packed[:, CROSSED] -= np.einsum("pjtc,pjtc->pc", pairs[:, ::2, :1], pairs[:, ::2, 1:])
+    np.negative(pairs[:, 1::2], out=pairs[:, 1::2])
+    return packed

@@ -1,1 +1,0 @@
-"""Pointwise convolution of large layers by Strassen's algorithm: seven products of halves where there were eight."""
