@@ -13,6 +13,7 @@ from sepcore.kernels.isa import Isa
 from sepcore.kernels.pointwise.rows import Tile
 
 _FRACTION_BITS, _EXPONENT_OF_ONE = 23, 127
+_KEPT_LANES = 4
 
 Values = Sequence[Any]
 
@@ -21,8 +22,8 @@ def preparing(tile: Tile, isa: Isa) -> Any:
     """An intrinsic ``f(x, x_stride, k, triples, factors, sums, out)``: the pixels of ``tile`` at ``x``.
 
     They are multiplied with ``factors`` where that is not 0. Reads ``k`` floats of each pixel and of the factors, no
-    more; ``sums`` is memory for a vector of each row. What is added up of a row, a vector of it at first, is for all
-    rows at once: neither waits for the other.
+    more; ``sums`` is memory for SUM_BYTES. What is added up of a row, four lanes of it at first, is for all rows at
+    once: neither waits for the other.
     """
 
     def body(b: Any, args: Any) -> None:
@@ -43,16 +44,14 @@ class _PixelWriter:
         self.e, self.b, self.rows, self.triples = e, e.b, rows, triples
         self.short = self.b.sub(k, self.b.mul(i64(2), triples))
         """Channels of the last third, which may be fewer."""
-        whole = self.b.select(self.b.icmp_signed(">", self.short, i64(0)), self.short, i64(0))
-        self.filled = self.b.and_(whole, i64(-e.lanes))
-        """Of each third, what fills registers."""
+        self.last = self.b.and_(self.b.sub(triples, i64(1)), i64(-e.lanes))
+        """Where the last register of each third begins."""
 
     def pixels(self, x: Any, x_stride: Any, factors: Any, sums: Any, out: Any) -> None:
         """All rows of the tile."""
         e, b = self.e, self.b
         loop = Loop(b, i64(self.rows))
-        squares = self.squares(e.at(x, b.mul(loop.i, x_stride)), factors)
-        e.store(squares, e.at(sums, b.mul(loop.i, i64(e.bytes))))
+        self.keep(self.squares(e.at(x, b.mul(loop.i, x_stride)), factors), sums, loop.i)
         loop.end()
         scales = self.scales(self.sums_of_rows(sums))
         inverses = b.sub(e.integers(2 * _EXPONENT_OF_ONE << _FRACTION_BITS), scales)
@@ -60,9 +59,8 @@ class _PixelWriter:
         e.store(b.bitcast(scales, e.vector), e.at(out, 2 * e.bytes))
         loop = Loop(b, i64(self.rows))
         scale = e.broadcast(e.at(e.at(out, 2 * e.bytes), b.mul(loop.i, i64(FLOAT_BYTES))))
-        to = e.at(e.at(out, HEAD_BYTES), b.mul(loop.i, i64(3 * e.bytes)))
-        crossed = self.scaled(e.at(x, b.mul(loop.i, x_stride)), factors, scale, to)
-        e.store(crossed, e.at(sums, b.mul(loop.i, i64(e.bytes))))
+        to = e.at(e.at(out, HEAD_BYTES), b.mul(loop.i, i64(3 * e.bytes // 2)))
+        self.keep(self.scaled(e.at(x, b.mul(loop.i, x_stride)), factors, scale, to), sums, loop.i)
         loop.end()
         e.store(self.sums_of_rows(sums, [-1.0, 1.0] * (e.lanes // 2)), out)
 
@@ -83,8 +81,11 @@ class _PixelWriter:
         def write(values: Values, parts: Values, i: Any) -> Values:
             parts = [b.fmul(part, scale) for part in parts]
             at = e.at(to, b.mul(i, i64(3 * FLOAT_BYTES * self.rows)))
+            half = e.lanes // 2
             for j, part in enumerate(parts):
-                e.store(part, e.at(at, j * e.bytes))
+                for h in range(2):
+                    place = h * 3 * self.rows + j
+                    e.store(e.part(part, h * half, half), e.at(at, place * half * FLOAT_BYTES))
             return [e.fma(parts[0], parts[1], values[0])]
 
         (crossed,) = self.over_thirds(x, factors, [e.splat_constant(0.0)], write)
@@ -106,23 +107,20 @@ class _PixelWriter:
             return body(values, parts, i)
 
         def whole(values: Values, i: Any) -> Values:
-            return turn(values, i, [None] * 3)
+            return turn(values, i, [None, None, b.sub(self.short, i)])
 
-        def partial(values: Values, i: Any) -> Values:
-            left = b.sub(self.triples, i)
-            return turn(values, i, [left, left, b.sub(self.short, i)])
+        left = b.sub(self.triples, self.last)
+        values = self.loop(self.last, start, whole)
+        return turn(values, self.last, [left, left, b.sub(self.short, self.last)])
 
-        values = self.loop(i64(0), self.filled, start, whole)
-        return self.loop(self.filled, self.triples, values, partial)
-
-    def loop(self, begin: Any, end: Any, start: Values, body: Callable[[Values, Any], Values]) -> Values:
-        """``body(values, i)`` for every register from lane ``begin`` to ``end``, which may be none."""
+    def loop(self, end: Any, start: Values, body: Callable[[Values, Any], Values]) -> Values:
+        """``body(values, i)`` for every register up to lane ``end``, which may be none."""
         b = self.b
         before, head, inside, behind = b.block, *(b.append_basic_block(n) for n in ("head", "inside", "behind"))
         b.branch(head)
         b.position_at_end(head)
         i = b.phi(I64)
-        i.add_incoming(begin, before)
+        i.add_incoming(i64(0), before)
         values = [b.phi(value.type) for value in start]
         b.cbranch(b.icmp_signed("<", i, end), inside, behind)
         b.position_at_end(inside)
@@ -144,20 +142,30 @@ class _PixelWriter:
         mask = b.bitcast(b.trunc(bits, ir.IntType(e.lanes)), ir.VectorType(I1, e.lanes))
         return e.load_where(pointer, mask)
 
+    def keep(self, value: Any, sums: Any, row: Any) -> None:
+        """What a row's lanes come to, in a quarter of a register, to its place in ``sums``."""
+        e, count = self.e, self.e.lanes
+        while count > _KEPT_LANES:
+            count //= 2
+            value = self.b.fadd(e.part(value, 0, count), e.part(value, count, count))
+        e.store(value, e.at(sums, self.b.mul(row, i64(FLOAT_BYTES * _KEPT_LANES))))
+
     def sums_of_rows(self, sums: Any, signs: Sequence[float] = ()) -> Any:
-        """A register of what each row's vector adds up to, with ``signs`` for its lanes."""
-        e = self.e
-        values = [e.load(e.at(sums, i * e.bytes)) for i in range(self.rows)]
+        """A register of what is kept of each row added up, with ``signs`` for its lanes."""
+        e, b = self.e, self.b
+        values = [e.load(e.at(sums, i * e.bytes)) for i in range(_KEPT_LANES)]
         if signs:
-            values = [self.b.fmul(value, ir.Constant(e.vector, list(signs))) for value in values]
-        values += [e.splat_constant(0.0)] * (e.lanes - self.rows)
-        while len(values) > 1:
+            values = [b.fmul(value, ir.Constant(e.vector, list(signs))) for value in values]
+        for width in (2, 1):
             half = len(values) // 2
-            values = [self.halves_added(x, y, half) for x, y in zip(values[:half], values[half:])]
-        return values[0]
+            values = [self.halves_added(x, y, width) for x, y in zip(values[:half], values[half:])]
+        # Register j had rows 4 j to 4 j + 3: its sums are lanes j of groups of four.
+        groups = e.lanes // _KEPT_LANES
+        order = [_KEPT_LANES * (row % groups) + row // groups for row in range(e.lanes)]
+        return b.shuffle_vector(values[0], values[0], ir.Constant(e.int_vector, order))
 
     def halves_added(self, x: Any, y: Any, width: int) -> Any:
-        """Of every ``2 * width`` lanes of x the halves added, and then those of y."""
+        """Of every ``2 * width`` lanes the halves of x added, and then those of y."""
         lanes = self.e.lanes
         firsts = [i for g in range(0, lanes, 2 * width) for s in (0, lanes) for i in range(s + g, s + g + width)]
         low, high = (

@@ -59,11 +59,11 @@ NAME = "f32_crossed_"
 HEAD_BYTES = 192
 """Before a tile's pixels: for each row minus its crossed products, the inverse of its scale, and the scale."""
 
-SUM_BYTES = 1024
+SUM_BYTES = 256
 """Scratch memory before the first tile's."""
 
 # One vector wide: a broadcast that is an operand takes no unit of its own, one in a register does (Zen 4).
-_ROWS = {"avx512": (7, 8, 12, 13, 14)}
+_ROWS = {"avx512": (7, 10, 12, 13, 14)}
 
 
 def tiles(isa: str) -> list[Tile]:

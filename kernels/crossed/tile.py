@@ -70,15 +70,16 @@ class _CrossedWriter(TileWriter):
         pixels, weights = e.at(self.head, HEAD_BYTES), e.at(self.panel_at, HEAD_ROWS * e.bytes)
         loop = Loop(b, self.triples, 2, start)
         sums = list(loop.carried)
-        block, lane = b.udiv(loop.i, i64(e.lanes)), b.urem(loop.i, i64(e.lanes))
-        at = e.at(e.at(pixels, b.mul(block, i64(3 * e.bytes * rows))), b.mul(lane, i64(FLOAT_BYTES)))
+        half = e.lanes // 2
+        block, lane = b.udiv(loop.i, i64(half)), b.urem(loop.i, i64(half))
+        at = e.at(pixels, b.mul(b.add(b.mul(block, i64(3 * rows * half)), lane), i64(FLOAT_BYTES)))
         panel = e.at(weights, b.mul(loop.i, i64(3 * e.bytes)))
         for odd in (0, 1):
             line = b.shl(b.lshr(b.add(loop.i, i64(odd)), self.ahead_shift), i64(6))
             e.prefetch(e.at(ahead, line))
             w = [e.load(e.at(panel, (3 * odd + j) * e.bytes)) for j in range(3)]
             for i in range(rows):
-                x = [e.at(at, (3 * i + j) * e.bytes + FLOAT_BYTES * odd) for j in range(3)]
+                x = [e.at(at, ((3 * i + j) * half + odd) * FLOAT_BYTES) for j in range(3)]
                 sums[i] = e.fma(e.broadcast(x[2]), w[2], sums[i])
                 paired = b.fadd(e.broadcast(x[0]), w[1])
                 other = b.fadd(e.broadcast(x[1]), w[0])
