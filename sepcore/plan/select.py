@@ -24,9 +24,9 @@ _L2_BYTES = 512 << 10  # of weights that stay in the second cache beside the pix
 _L2_BYTES_PER_CYCLE = 38.0
 _PRODUCT_CYCLES = 60.0  # to end a product of a tile, to keep its sums in scratch memory and to begin the next one
 _DIFFERENCES_CYCLES = 80.0  # to read and write a vector of each difference of a block
-_CROSSED_CYCLES = 5.0  # to end a tile of crossed products, beside those of each row
-_PIXEL_CYCLES = 40.0  # to scale a pixel for crossed products, and
-_TRIPLES_CYCLES = 20.0  # for each register of triples of it
+_CROSSED_CYCLES = 30.0, 4.0  # to end a tile of crossed products and begin the next, and for each row of it
+_PIXEL_CYCLES = 12.0  # to scale a pixel for crossed products, and
+_TRIPLES_CYCLES = 16.0  # for each register of triples of it
 _ACROSS_BYTES_PER_CYCLE = 2.5  # that come out of another core's cache
 _WORTH_BLOCKS = 0.96  # of the time of a plain convolution, what one by blocks may take
 _WORTH_CROSSING = 0.96  # of the time of plain products, what crossed ones may take
@@ -95,7 +95,8 @@ def _crossed_costs(tile: Tile, k: int, lanes: int) -> tuple[float, float]:
     panel_bytes = 12 * lanes * triples
     per_triple = 2.0 * tile.rows + (2.0 if panel_bytes > _L1_BYTES // 2 else 0.0)
     pixel = _PIXEL_CYCLES + _TRIPLES_CYCLES * -(-triples // lanes)
-    return triples * per_triple + _CROSSED_CYCLES + 5.5 * tile.rows, tile.rows * pixel
+    once, per_row = _CROSSED_CYCLES
+    return triples * per_triple + once + per_row * tile.rows, tile.rows * pixel
 
 
 def crossed_blocks(tile: Tile, m: int, k: int, n: int, isa: str, threads: int) -> tuple[tuple[int, int], float]:
