@@ -118,10 +118,11 @@ def pointwise(p: Lowering, node: Node, x: Map, weight: Array, bias: Array | None
     n, k = weight.shape
     m = x.pixels * p.images
     slots = x.slots
-    choice = None if p.batched or slots else select.crossed_tiles(x.pixels, k, n, p.isa.name, p.workers)
-    if choice:
-        crossed(p, node, choice, x, weight, bias, residual)
-        return
+    if not (p.batched or slots):
+        choice = select.crossed_tiles(x.pixels, k, n, p.isa.name, p.workers, factors=x.factors is not None)
+        if choice:
+            crossed(p, node, choice, x, weight, bias, residual)
+            return
     if slots:
         x, order = _in_memory_order(x)
         weight = weight[:, order]

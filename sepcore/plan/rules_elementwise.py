@@ -8,6 +8,7 @@ from sepcore.ir.graph import Node
 from sepcore.kernels.activation import codes
 from sepcore.kernels.elementwise import rows as elementwise_rows
 from sepcore.kernels.pool import rows as pool_rows
+from sepcore.plan import select
 from sepcore.plan.lowering import Lowering, activation_words
 from sepcore.plan.rules_conv import is_pointwise
 from sepcore.plan.tensors import Map
@@ -65,24 +66,26 @@ def _operands(p: Lowering, node: Node) -> tuple[str, str]:
 def binary(p: Lowering, node: Node) -> None:
     """Arithmetic on two maps, or on a map and one value per channel."""
     x, extra = map(p.as_map, _operands(p, node))
-    if node.op == "mul" and extra.pixels == 1 and _left_to_weights(p, node, x):
+    if node.op == "mul" and extra.pixels == 1 and _left_to_reader(p, node, x):
         p.alias(node.output, replace(x, factors=extra))
         return
     extra_pixel = extra.pixel_bytes if extra.pixels == x.pixels else 0
     _elementwise(p, node, node.op, x, extra, extra_pixel, activation_words((codes.LINEAR, 0.0, 0.0)))
 
 
-def _left_to_weights(p: Lowering, node: Node, x: Map) -> bool:
-    """Whether the only reader is a pointwise layer with fewer weights to scale than ``x`` has elements."""
+def _left_to_reader(p: Lowering, node: Node, x: Map) -> bool:
+    """Whether the only reader is a pointwise layer that scales pixels anyway, or has fewer weights than ``x`` elements."""
     readers = p.consumers.get(node.output, ())
     if len(readers) != 1 or node.output in p.graph.outputs or node.output in p.places.homes:
         return False
     (reader,) = readers
     if not is_pointwise(p.graph, reader) or reader.inputs[0] != node.output or node.output in reader.inputs[1:]:
         return False
+    n, k = p.graph.constants[reader.inputs[1]].shape[:2]
+    if not p.batched and select.crossed_tiles(x.pixels, k, n, p.isa.name, factors=True):
+        return True
     # Both are read and written once; the weights are also packed with what fills their last panel.
-    (channels, *_) = p.graph.constants[reader.inputs[1]].shape
-    return 4 * int(channels) < 3 * x.pixels
+    return 4 * int(n) < 3 * x.pixels
 
 
 def _elementwise(

@@ -28,6 +28,7 @@ _CROSSED_CYCLES = 30.0, 4.0  # to end a tile of crossed products and begin the n
 _PIXEL_CYCLES = 12.0  # to scale a pixel for crossed products, and
 _TRIPLES_CYCLES = 16.0  # for each register of triples of it
 _ACROSS_BYTES_PER_CYCLE = 2.5  # that come out of another core's cache
+_SCALED_WEIGHT_CYCLES = 1000.0, 1.0  # to have a step that scales weights, and for each of them
 _WORTH_BLOCKS = 0.96  # of the time of a plain convolution, what one by blocks may take
 _WORTH_CROSSING = 0.96  # of the time of plain products, what crossed ones may take
 _WORTH_SHARING = 1.0  # the same where two threads share the layer
@@ -202,9 +203,10 @@ def least_cycles(m: int, k: int, n: int, isa: str) -> float:
 
 
 @cache
-def crossed_tiles(m: int, k: int, n: int, isa: str, threads: int = 1) -> Choice[Tile] | None:
+def crossed_tiles(m: int, k: int, n: int, isa: str, threads: int = 1, *, factors: bool = False) -> Choice[Tile] | None:
     """Tiles for a pointwise layer of m pixels by crossed products; None where that takes longer, or cannot be.
 
+    ``factors`` : whether the channels of its pixels have yet to be scaled, which plain products do with the weights.
     Results differ from a plain product's in their rounding. So whether it is taken depends on the layer alone, not on
     ``threads``, images, what was tuned or whether layers are in a chain: on what it takes one thread, and two.
     """
@@ -216,7 +218,8 @@ def crossed_tiles(m: int, k: int, n: int, isa: str, threads: int = 1) -> Choice[
     def shared(tile: Tile, by: int) -> float:
         return crossed_cycles(tile, m, k, n, chosen.lanes) * crossed_blocks(tile, m, k, n, isa, by)[1]
 
-    plain = least_cycles(m, k, n, isa)
+    once, each = _SCALED_WEIGHT_CYCLES
+    plain = least_cycles(m, k, n, isa) + factors * (once + each * k * n)
     if min(shared(t, 1) for t in usable) > _WORTH_CROSSING * plain:
         return None
     if min(shared(t, 2) for t in usable) > _WORTH_SHARING * plain:
