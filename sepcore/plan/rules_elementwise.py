@@ -74,7 +74,7 @@ def binary(p: Lowering, node: Node) -> None:
 
 
 def _left_to_reader(p: Lowering, node: Node, x: Map) -> bool:
-    """Whether the only reader is a pointwise layer that scales pixels anyway, or has fewer weights than ``x`` elements."""
+    """Whether the only reader is a pointwise layer that scales pixels anyway, or one of few weights."""
     readers = p.consumers.get(node.output, ())
     if len(readers) != 1 or node.output in p.graph.outputs or node.output in p.places.homes:
         return False

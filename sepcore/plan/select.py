@@ -94,7 +94,8 @@ def _crossed_costs(tile: Tile, k: int, lanes: int) -> tuple[float, float]:
     """Cycles of a tile's products with a panel, and to write its pixels to scratch memory."""
     triples = crossed.third(k)
     panel_bytes = 12 * lanes * triples
-    per_triple = 2.0 * tile.rows + (2.0 if panel_bytes > _L1_BYTES // 2 else 0.0)
+    # Two multiply-adds a row; or three broadcasts, two of which are read at once, beside the weights of a low tile.
+    per_triple = max(2.0 * tile.rows, 1.5 * tile.rows + 4.2) + (2.0 if panel_bytes > _L1_BYTES // 2 else 0.0)
     pixel = _PIXEL_CYCLES + _TRIPLES_CYCLES * -(-triples // lanes)
     once, per_row = _CROSSED_CYCLES
     return triples * per_triple + once + per_row * tile.rows, tile.rows * pixel
