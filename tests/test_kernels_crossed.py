@@ -29,7 +29,14 @@ def random(rng: np.random.Generator, *shape: int) -> Any:
 
 
 def product(
-    isa: isas.Isa, tile: crossed.Tile, n: int, seed: int, x: Any, weight: Any = None, factors: Any = None
+    isa: isas.Isa,
+    tile: crossed.Tile,
+    n: int,
+    seed: int,
+    x: Any,
+    weight: Any = None,
+    factors: Any = None,
+    without_bias: bool = False,
 ) -> tuple[Any, Any]:
     """What the row of ``tile`` finds for pixels (m, k), and what it should."""
     spec = crossed.row(tile, isa.name)
@@ -37,6 +44,7 @@ def product(
     rng, activation = np.random.default_rng(seed), ACTIVATIONS[seed % len(ACTIVATIONS)]
     m, k = x.shape
     weight, bias = random(rng, n, k) if weight is None else weight, random(rng, n)
+    bias = np.zeros_like(bias) if without_bias else bias
     panels = -(-n // isa.lanes)
     columns = panels * isa.lanes
     residual = random(rng, m, n) if seed % 3 == 0 else None
@@ -112,6 +120,19 @@ def test_errors_stay_near_those_of_a_plain_product(isa: isas.Isa, k: int, size: 
     error = np.sqrt(np.mean((found - with_bias) ** 2))
     bias_error = np.sqrt(np.mean((with_bias - with_bias.astype(np.float32)) ** 2))
     assert error < 2 * np.hypot(plain_errors(x, weight, expected), bias_error)
+
+
+def test_outputs_of_every_size_have_their_digits(isa: isas.Isa) -> None:
+    """Weights that training let fade, or that a folded variance made huge, beside those of other outputs."""
+    tile = crossed.tiles(isa.name)[0]
+    rng = np.random.default_rng(0)
+    x, weight = random(rng, tile.rows, 70), random(rng, 48, 70)
+    weight *= np.float32(10.0) ** np.linspace(-30, 20, 48, dtype=np.float32)[:, None]
+    weight[5] = 0
+    packed = pack.pack(weight, None, isa.lanes)
+    assert np.isfinite(packed).all()
+    found, expected = product(isa, tile, 48, 2, x, weight, without_bias=True)
+    assert (np.abs(found - expected) <= 1e-5 * np.abs(weight).sum(axis=1)).all()
 
 
 def test_pixels_do_not_touch_each_other(isa: isas.Isa) -> None:

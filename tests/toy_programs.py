@@ -73,8 +73,8 @@ class Toy:
         self.blocks = np.zeros((threads, BLOCK_BYTES // 8), np.int64)
         self.blocks[:, step.THREAD_INDEX] = np.arange(threads)
         self.words = np.zeros(layout.REQUEST_WORDS, np.int64)
-        self.words[layout.PROGRAM] = address(self.table)
-        self.words[layout.STEPS] = len(rows)
+        self.words[[layout.PROGRAM, layout.ALONE_PROGRAM]] = address(self.table)
+        self.words[[layout.STEPS, layout.ALONE_STEPS]] = len(rows)
         self.words[layout.IMAGES] = images
         self.words[layout.THREADS] = threads
         self.words[layout.THREAD_BLOCKS] = address(self.blocks)

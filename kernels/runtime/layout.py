@@ -10,10 +10,12 @@ WORD_BYTES = 8
 LINE_WORDS = 16
 LINE_BYTES = LINE_WORDS * WORD_BYTES
 
-# Words of a request. Thread t uses the thread block at THREAD_BLOCKS + t * THREAD_BLOCK_BYTES. FASTEST and ALONE are
-# the least nanoseconds that a run of it took by several threads and by one of them, 0 before there was any; TIME is a
-# struct timespec for the caller.
-PROGRAM, STEPS, IMAGES, THREADS, THREAD_BLOCKS, THREAD_BLOCK_BYTES, FASTEST, ALONE, TIME = range(9)
+# Words of a request. Thread t uses the thread block at THREAD_BLOCKS + t * THREAD_BLOCK_BYTES. A caller that finds no
+# other threads runs ALONE_PROGRAM instead. FASTEST and ALONE are the least nanoseconds that a run of it took by several
+# threads and by one of them, 0 before there was any; TIME is a struct timespec for the caller.
+PROGRAM, STEPS, ALONE_PROGRAM, ALONE_STEPS, IMAGES, THREADS, THREAD_BLOCKS, THREAD_BLOCK_BYTES, FASTEST, ALONE, TIME = (
+    range(11)
+)
 REQUEST_WORDS = TIME + 2
 
 # A pool block's first line: what threads change while they run a program.

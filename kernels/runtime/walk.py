@@ -87,8 +87,8 @@ def _walk_alone(spec: KernelSpec) -> Callable[[int, int], None]:
         if shared:
             begin = now(pool, request)
         walk(
-            load_word(request + 8 * layout.PROGRAM),
-            load_word(request + 8 * layout.STEPS),
+            load_word(request + 8 * layout.ALONE_PROGRAM),
+            load_word(request + 8 * layout.ALONE_STEPS),
             load_word(request + 8 * layout.THREAD_BLOCKS),
             0,
             load_word(request + 8 * layout.IMAGES),

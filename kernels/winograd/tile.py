@@ -6,8 +6,8 @@ from typing import Any
 
 from sepcore.kernels.emit import FLOAT_BYTES, Emitter, Loop, i64, integer_intrinsic
 from sepcore.kernels.isa import Isa
-from sepcore.kernels.pointwise.kept import KeepingWriter
 from sepcore.kernels.pointwise.rows import Tile
+from sepcore.kernels.winograd.kept import KeepingWriter
 from sepcore.kernels.winograd.rows import sums_bytes
 
 

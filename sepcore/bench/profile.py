@@ -174,7 +174,9 @@ def _request(context: Context, index: int) -> ctypes.Array[ctypes.c_int64]:
     words = ctypes.c_int64 * layout.REQUEST_WORDS
     request = words(*words.from_address(context.request))
     request[layout.PROGRAM] += index * step.STEP_BYTES
-    request[layout.STEPS], request[layout.FASTEST], request[layout.ALONE] = 1, 0, 0
+    request[layout.ALONE_PROGRAM] = request[layout.PROGRAM]
+    request[layout.STEPS] = request[layout.ALONE_STEPS] = 1
+    request[layout.FASTEST] = request[layout.ALONE] = 0
     return request
 
 

@@ -78,6 +78,8 @@ class Program:
     batch : images per call.
     image_steps : run once for every image; batch_steps : run once, after all images, on all of them together.
     private_bytes, shared_bytes, scratch_bytes : sizes of the arenas, and of each thread's scratch memory.
+    alone : a program of one thread that gives the same bits, for a caller that finds no others; None where this is one,
+        or is for several images, which each thread takes alone.
     """
 
     name: str
@@ -92,6 +94,7 @@ class Program:
     shared_bytes: int
     scratch_bytes: int
     keep_alive: object = field(repr=False, compare=False, default=None)
+    alone: Program | None = None
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -102,4 +105,5 @@ class Program:
         """The kernels it calls, each once."""
         rows = (row for step in self.steps for run in step.chain for row in run)
         steps = (*self.steps, *rows)
-        return tuple(dict.fromkeys([s.kernel for s in steps] + [s.epilogue for s in steps if s.epilogue]))
+        others = self.alone.kernels() if self.alone else ()
+        return tuple(dict.fromkeys([s.kernel for s in steps] + [s.epilogue for s in steps if s.epilogue] + [*others]))

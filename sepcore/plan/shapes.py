@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from sepcore.errors import UnsupportedModelError
 from sepcore.ir.batching import mixed_images
@@ -43,7 +44,12 @@ def plan_at(
     values = infer_shapes(specialised, shapes)
     if batch > 1 and (problems := mixed_images(graph, shapes, batch)):
         raise UnsupportedModelError(f"{graph.name}: {batch} images in one call", problems)
-    return plan(specialised, values, isa=isa, batch=batch, threads=threads, weights=weights, tuned=tuned)
+
+    def planned(threads: int) -> Program:
+        return plan(specialised, values, isa=isa, batch=batch, threads=threads, weights=weights, tuned=tuned)
+
+    program = planned(threads)
+    return replace(program, alone=planned(1)) if threads > 1 and batch == 1 else program
 
 
 def for_one_image(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, tuple[int, ...]], bool]:

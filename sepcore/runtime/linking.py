@@ -24,7 +24,8 @@ _REQUEST_BYTES = 8 * 16
 def link(program: Program) -> Linked:
     """The words of a program.
 
-    One image: its steps and those of the batch stand in one table, and threads share the tiles of each step.
+    One image: its steps and those of the batch stand in one table, and threads share the tiles of each step; another
+    table has those of the program that a caller runs alone.
     Several images: each thread takes images alone, on a table and an arena of its own; then all share the steps of
     the batch.
     """
@@ -32,23 +33,30 @@ def link(program: Program) -> Linked:
 
 
 class _Layout:
-    """Request, thread blocks, the shared table, one table of image steps for each copy, the tables of the chains."""
+    """Request, thread blocks, the shared table, one table of image steps for each copy, those of chains, and the one of
+    the program that is run alone, with its chains."""
 
     def __init__(self, program: Program) -> None:
         self.program, threads = program, program.threads
+        both = [program] if program.alone is None else [program, program.alone]
         self.kernels = (*program.kernels(), WALK_IMAGES)
-        self.regions = 1 + max(_regions(program.steps), default=-1)
+        self.regions = 1 + max((region for one in both for region in _regions(one.steps)), default=-1)
         self.copies = 1 if program.batch == 1 else threads
-        self.private, self.scratch = aligned(program.private_bytes), aligned(program.scratch_bytes)
+        self.private = aligned(max(one.private_bytes for one in both))
+        self.scratch = aligned(max(one.scratch_bytes for one in both))
         self.shared_at = self.copies * self.private
-        self.scratch_at = self.shared_at + aligned(program.shared_bytes)
+        self.scratch_at = self.shared_at + aligned(max(one.shared_bytes for one in both))
         self.arena_bytes = self.scratch_at + threads * self.scratch
         self.table_at = _REQUEST_BYTES + threads * _THREAD_BYTES
         self.table_bytes = len(program.image_steps) * words.STEP_BYTES
         self.copies_at = self.table_at + (1 + len(program.steps)) * words.STEP_BYTES
-        self.chain_bytes = [sum(map(len, step.chain)) * words.STEP_BYTES for step in program.image_steps]
         self.chains_at = self.copies_at + self.copies * self.table_bytes
-        self.words = [0] * ((self.chains_at + threads * sum(self.chain_bytes)) // words.WORD_BYTES)
+        self.alone_at = self.chains_at + threads * _chain_bytes(program)
+        size = self.alone_at
+        if program.alone:
+            self.alone_chains_at = self.alone_at + len(program.alone.steps) * words.STEP_BYTES
+            size = self.alone_chains_at + _chain_bytes(program.alone)
+        self.words = [0] * (size // words.WORD_BYTES)
         self.relocations: list[tuple[int, int]] = []
         self.arguments: list[tuple[int, int, int]] = []
         self.chains: dict[int, tuple[int, int]] = {}
@@ -57,7 +65,7 @@ class _Layout:
         """Write everything."""
         program = self.program
         self._blocks()
-        self._chains()
+        self._chains(self.chains_at, program, program.threads)
         if program.batch == 1:
             self._table(self.table_at, program.steps, 0)
             count = len(program.steps)
@@ -66,6 +74,14 @@ class _Layout:
             self._table(self.table_at + words.STEP_BYTES, program.batch_steps, 0)
             count = 1 + len(program.batch_steps)
         self._request(count)
+        if program.alone:
+            self._chains(self.alone_chains_at, program.alone, 1)
+            self._table(self.alone_at, program.alone.steps, 0)
+            self._put(layout.ALONE_PROGRAM, self.alone_at, TABLE)
+            self._put(layout.ALONE_STEPS, len(program.alone.steps))
+        else:
+            self._put(layout.ALONE_PROGRAM, self.table_at, TABLE)
+            self._put(layout.ALONE_STEPS, count)
         return Linked(
             program.threads,
             tuple((spec.name, spec.shape) for spec in program.inputs),
@@ -113,13 +129,13 @@ class _Layout:
         self._put(at + walk.TABLE_STEPS, len(self.program.image_steps))
         self._put(at + walk.TABLE_IMAGES, self.program.batch)
 
-    def _chains(self) -> None:
+    def _chains(self, at: int, program: Program, threads: int) -> None:
         """The rows of every chain, once for each thread: they use its scratch memory, and its image's arena."""
-        at = self.chains_at
-        for step, size in zip(self.program.image_steps, self.chain_bytes):
+        for step in program.image_steps:
+            size = _rows(step) * words.STEP_BYTES
             if step.chain:
                 self.chains[id(step)] = (at, size)
-            for t in range(self.program.threads if step.chain else 0):
+            for t in range(threads if step.chain else 0):
                 self._table(at, [row for run in step.chain for row in run], min(t, self.copies - 1), t)
                 at += size
 
@@ -157,6 +173,16 @@ class _Layout:
                 "scratch": self.scratch_at + thread * self.scratch,
             }
             self._put(at, start[operand.space] + operand.offset, ARENA)
+
+
+def _rows(step: Step) -> int:
+    """Of a chain."""
+    return sum(map(len, step.chain))
+
+
+def _chain_bytes(program: Program) -> int:
+    """The tables of its chains, for one thread."""
+    return sum(map(_rows, program.image_steps)) * words.STEP_BYTES
 
 
 def _regions(steps: Sequence[Step]) -> Iterator[int]:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from sepcore.formats.sep_manifest import PackedWeights
 
-_FORMAT = 3
+_FORMAT = 4
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _FOLDERS = ("kernels", "ir", "passes", "plan", "compile", "runtime")
 
