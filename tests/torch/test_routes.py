@@ -36,7 +36,8 @@ def work(program: Program) -> list[tuple[Any, ...]]:
     places = {pointwise.AHEAD, pointwise.PREFETCH_SHIFT}
 
     def words(step: Step) -> tuple[tuple[int, int], ...]:
-        return tuple(pair for pair in step.words.items() if "pointwise" not in step.kernel or pair[0] not in places)
+        prefetches = "pointwise" in step.kernel or "crossed" in step.kernel
+        return tuple(pair for pair in step.words.items() if not prefetches or pair[0] not in places)
 
     return [(s.kernel, s.macs, s.tiles, words(s)) for s in steps(program.steps)]
 
