@@ -1,4 +1,4 @@
-"""Scales of packed weights for crossed products, in place: by NumPy alone, for a frozen network that is opened."""
+"""Scales packed weights for crossed products, in place, and undoes it: by NumPy alone, for frozen networks."""
 
 from __future__ import annotations
 
@@ -38,3 +38,11 @@ def balance(packed: NDArray[np.float32]) -> NDArray[np.float32]:
     packed[:, CROSSED] -= np.einsum("pjtc,pjtc->pc", pairs[:, ::2, :1], pairs[:, ::2, 1:])
     np.negative(pairs[:, 1::2], out=pairs[:, 1::2])
     return packed
+
+
+def unbalance(packed: NDArray[np.float32]) -> None:
+    """Undo :func:`balance`, in place; exact where no scaled weight has become too small for float32."""
+    triples = packed[:, HEAD_ROWS:].reshape(len(packed), -1, 3, packed.shape[2])
+    triples *= packed[:, None, None, SCALE]
+    np.negative(triples[:, 1::2, :2], out=triples[:, 1::2, :2])
+    packed[:, [CROSSED, SCALE]] = 0

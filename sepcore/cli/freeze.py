@@ -35,7 +35,7 @@ def freeze(model: str, out: str, cpus: tuple[str, ...], wheel: bool, force: bool
 
     MODEL is a model file, or a name ('sepcore models'). OUT becomes a Python package: 'import OUT; net = OUT.load();
     net(x)'. It holds the network for one input size, its weights, and machine code for each CPU level: the best that
-    a CPU has is used. The weights are packed for the first --cpu; for another they are copied into place at start.
+    a CPU has is used. The weights are packed for the best --cpu; for another they are copied into place at start.
     """
     from sepcore.freeze import freeze as write
     from sepcore.progress import counting

@@ -73,7 +73,7 @@ def freeze(
     Parameters
     ----------
     out : the folder to write, whose name is the package's. It appears whole or not at all.
-    cpus : levels of ``sepcore.compile.levels`` to hold machine code for. The weights lie packed for the first;
+    cpus : levels of ``sepcore.compile.levels`` to hold machine code for. The weights lie packed for the best;
         for another they are copied into its layout each time the network is opened.
     wheel : whether to write a wheel beside the folder too.
     overwrite : whether a folder of that name, written by this function, may be replaced.
@@ -92,9 +92,9 @@ def freeze(
     _check_target(target, overwrite)
     if sys.platform != "linux":
         raise OptionError(f"freeze: expected to run on Linux, whose kernel objects are ELF, found {sys.platform}")
-    levels = list(dict.fromkeys(cpus))
-    for level in levels:
+    for level in cpus:
         at_level(level)
+    levels = sorted(set(cpus), key=list(LEVELS).index)
     if not levels:
         raise OptionError(f"cpus: expected at least one of {', '.join(LEVELS)}, found none")
     folder = Path(cache_dir) if cache_dir is not None else None
@@ -149,11 +149,6 @@ def _contents(
         entries.append(_level(level, programs, files, cache_dir, progress))
         stores.append(store)
     weights = WeightsFile(stores[0])
-    for entry, store in zip(entries, stores):
-        if store.scaled:
-            copies, places = weights.scaled(store)
-            entry["scaled"] = {"copies": f"{entry['isa']}.scaled", "bytes": store.scaled_bytes, "places": places}
-            files[entry["scaled"]["copies"]] = copies.tobytes()
     for entry, store in zip(entries[1:], stores[1:]):
         entry["copies"], entry["weight_bytes"] = f"{entry['isa']}.copies", store.bytes
         files[entry["copies"]] = weights.copies(store).tobytes()
@@ -170,6 +165,7 @@ def _contents(
         "labels": None if network.labels is None else list(network.labels),
         "preprocess": asdict(network.preprocess),
         "levels": entries,
+        "scaled": weights.scaled,
         "files": {name: [len(content), zlib.crc32(content)] for name, content in files.items()},
     }
     files[MANIFEST] = json.dumps(manifest, separators=(",", ":"), allow_nan=False).encode("ascii")
@@ -207,7 +203,6 @@ def _level(
         "native": {spec.name.rpartition("__")[0]: spec.name for spec in native},
         "copies": None,
         "weight_bytes": 0,
-        "scaled": None,
         "programs": names,
     }
 

@@ -10,7 +10,8 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 
-_ROOT = "sepcore.runtime.frozen"
+_ROOTS = ("sepcore.runtime.frozen", "sepcore.kernels.crossed.balance")
+"""What opens a network, and what that imports only where weights are scaled back."""
 PACKAGE = "_sepcore"
 _IMPORT = re.compile(r"^(\s*)from sepcore(\.[\w.]+)? import", re.M)
 
@@ -66,7 +67,7 @@ def _with_own_imports(text: str, depth: int) -> str:
 def _needed() -> dict[str, Path]:
     """The modules that running a frozen network imports, by name: the files they are in."""
     found: dict[str, Path] = {}
-    waiting = [_ROOT]
+    waiting = [*_ROOTS]
     while waiting:
         module = waiting.pop()
         if module not in found:

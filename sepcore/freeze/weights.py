@@ -1,19 +1,20 @@
 """Packed weights laid out for a file, and how those of one CPU level are made from another's by copying alone.
 
-So a folder for several levels holds the weights once. Layers that multiply scaled weights have them in memory of their
-own, where they are scaled when the network is opened. It must not write files.
+So a folder for several levels holds the weights once. Layers of the best level may multiply scaled weights: those are
+in the file, and scaled back before other levels are copied from them. It must not write files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sepcore.kernels.crossed import pack as crossed
+from sepcore.kernels.crossed.balance import unbalance
 from sepcore.kernels.crossed.rows import panel_rows
 from sepcore.plan.pages import aligned
 from sepcore.plan.weights import Place, WeightStore
@@ -32,52 +33,57 @@ Groups = dict[Loops, list[tuple[int, int]]]
 
 @dataclass(frozen=True)
 class Block:
-    """Packed weights at ``offset`` bytes, and what ``make(*arguments)`` made them of."""
-
-    offset: int
-    content: NDArray[np.uint8]
-    make: Callable[..., NDArray[Any]]
-    arguments: tuple[Any, ...]
-
-
-def _block(offset: int, make: Callable[..., NDArray[Any]], arguments: tuple[Any, ...]) -> Block:
-    return Block(offset, np.ascontiguousarray(make(*arguments)).reshape(-1).view(np.uint8), make, arguments)
-
-
-class LaidOutWeights(WeightStore):
-    """A store of one region in a file, in the order in which blocks were first asked for, and one of scaled ones.
+    """Packed weights at ``offset`` bytes, and what ``make(*arguments)`` made them of.
 
     Attributes
     ----------
-    blocks, scaled : by key; the content of ``scaled`` is what stands there before it is scaled.
-    scaled_bytes : of the region of scaled weights.
+    plain : what copies are made from: the content, but for scaled weights.
+    shape : of scaled weights: panels, rows and columns.
     """
+
+    offset: int
+    content: NDArray[np.uint8]
+    plain: NDArray[np.uint8]
+    make: Callable[..., NDArray[Any]]
+    arguments: tuple[Any, ...]
+    shape: tuple[int, ...] = ()
+
+
+def _block(offset: int, make: Callable[..., NDArray[Any]], arguments: tuple[Any, ...]) -> Block:
+    content = np.ascontiguousarray(make(*arguments)).reshape(-1)
+    if make is not crossed.pack:
+        raw = content.view(np.uint8)
+        return Block(offset, raw, raw, make, arguments)
+    weight, _, lanes = arguments
+    shape = (-1, panel_rows(weight.shape[1]), lanes)
+    plain = content.copy().reshape(shape)
+    unbalance(plain)
+    return Block(
+        offset, content.view(np.uint8), plain.reshape(-1).view(np.uint8), crossed.arranged, arguments, plain.shape
+    )
+
+
+class LaidOutWeights(WeightStore):
+    """A store whose one region is to be in a file, in the order in which blocks were first asked for."""
 
     def __init__(self) -> None:
         super().__init__()
         self.blocks: dict[Hashable, Block] = {}
-        self.scaled: dict[Hashable, Block] = {}
-        self.scaled_bytes = 0
 
     def reserve(self, key: Hashable, make: Callable[..., NDArray[Any]], *arguments: Any) -> Hashable:
-        if key in self.blocks or key in self.scaled:
-            return key
-        if make is crossed.pack:
-            self.scaled[key] = _block(self.scaled_bytes, crossed.arranged, arguments)
-            self.scaled_bytes += aligned(self.size(key))
-        else:
-            self.blocks[key] = _block(self.bytes, make, arguments)
-            self.bytes += aligned(self.size(key))
+        if key not in self.blocks:
+            self.blocks[key] = block = _block(self.bytes, make, arguments)
+            self.bytes += aligned(block.content.nbytes)
         return key
 
     def seal(self) -> None:
         """Nothing is left to be done: a block's place is known when it is asked for."""
 
     def place(self, key: Hashable) -> Place:
-        return Place(0, self.blocks[key].offset) if key in self.blocks else Place(1, self.scaled[key].offset)
+        return Place(0, self.blocks[key].offset)
 
     def size(self, key: Hashable) -> int:
-        return (self.blocks.get(key) or self.scaled[key]).content.nbytes
+        return self.blocks[key].content.nbytes
 
     def content(self) -> NDArray[np.uint8]:
         """All blocks in their places, with zeros between them."""
@@ -93,8 +99,11 @@ class WeightsFile:
     def __init__(self, first: LaidOutWeights) -> None:
         self._parts = [first.content()]
         self._size = first.bytes
-        self._by_content = {block.content.tobytes(): block.offset for block in first.blocks.values()}
+        plain = (block for block in first.blocks.values() if not block.shape)
+        self._by_content = {block.content.tobytes(): block.offset for block in plain}
         self._by_node = {_made_of(key, block): block for key, block in first.blocks.items() if block.arguments}
+        self.scaled = [[block.offset, *block.shape] for block in first.blocks.values() if block.shape]
+        """Offset, panels, rows and columns of the scaled blocks, which are scaled back before anything is copied."""
 
     def content(self) -> NDArray[np.uint8]:
         """The whole file."""
@@ -111,25 +120,6 @@ class WeightsFile:
             if block.content.any():
                 rows += self._copies_of(key, block)
         return np.array(rows, np.int64).reshape(-1, COPY_WORDS)
-
-    def scaled(self, store: LaidOutWeights) -> tuple[NDArray[np.int64], list[list[int]]]:
-        """What makes the scaled weights of a level: copies out of this file, and then where to scale what.
-
-        Of each block its offset in bytes, the panels, the rows of each and the columns. The weights of a node of which
-        the file has none are appended.
-        """
-        rows: list[list[int]] = []
-        places: list[list[int]] = []
-        for key, block in store.scaled.items():
-            made_of = _made_of(key, block)
-            if made_of not in self._by_node:
-                self._by_node[made_of] = replace(block, offset=self._size)
-                self._append(block.content.tobytes())
-            rows += self._copies_of(key, block)
-            weight, _, lanes = block.arguments
-            length = panel_rows(weight.shape[1])
-            places.append([block.offset, block.content.nbytes // (4 * length * lanes), length, lanes])
-        return np.array(rows, np.int64).reshape(-1, COPY_WORDS), places
 
     def _copies_of(self, key: Hashable, block: Block) -> list[list[int]]:
         content = block.content.tobytes()
@@ -173,7 +163,7 @@ def _repacking(source: Block, target: Block) -> list[list[int]] | None:
     made = np.zeros(target.content.nbytes, np.uint8)
     moved = np.array(rows, np.int64)
     moved[:, :2] -= [target.offset // 4, source.offset // 4]
-    repack(source.content, moved, made)
+    repack(source.plain, moved, made)
     return rows if np.array_equal(made, target.content) else None
 
 

@@ -21,7 +21,6 @@ import numpy as np
 from sepcore.compile.code import Code, place
 from sepcore.errors import CpuError, FormatError, InputError, OptionError
 from sepcore.kernels import isa as isas
-from sepcore.kernels.crossed.balance import balance
 from sepcore.plan.pages import SPARE_BYTES, anonymous_memory
 from sepcore.runtime.inputs import address, check_shape
 from sepcore.runtime.linked import Linked, from_bytes
@@ -96,13 +95,9 @@ class Frozen(Runner[FrozenTensor]):
         addresses = place(code)
         self._weights, base = _mapped(os.path.join(folder, WEIGHTS), *files[WEIGHTS])
         regions = [base]
-        file = self._weights
         if level["copies"] is not None:
-            self._weights, regions[0] = _repacked(file, read(level["copies"]), level["weight_bytes"])
-        if level["scaled"] is not None:
-            self._scaled, base = _repacked(file, read(level["scaled"]["copies"]), level["scaled"]["bytes"])
-            regions.append(base)
-            _scale(self._scaled[base - self._scaled.ctypes.data :], level["scaled"]["places"])
+            plain = _scaled_back(self._weights, manifest["scaled"])
+            self._weights, regions[0] = _repacked(plain, read(level["copies"]), level["weight_bytes"])
         native = {name: addresses[symbol] for name, symbol in level["native"].items()}
         self._prepared = Prepared(program, addresses, shared_pool(lambda: native), regions)
 
@@ -192,10 +187,14 @@ def _repacked(content: NDArray[np.uint8], copies: bytes, size: int) -> tuple[NDA
     return memory, address
 
 
-def _scale(region: NDArray[np.uint8], places: Sequence[Sequence[int]]) -> None:
-    """The weights that are kept as they are and multiplied scaled."""
+def _scaled_back(content: NDArray[np.uint8], places: Sequence[Sequence[int]]) -> NDArray[np.uint8]:
+    """The content with blocks as they were before they were scaled: their offsets, panels, rows and columns."""
+    from sepcore.kernels.crossed.balance import unbalance  # what the level that the file is packed for does without
+
+    plain = content.copy() if places else content
     for offset, *shape in places:
-        balance(np.ndarray(shape, np.float32, region.data, offset))
+        unbalance(np.ndarray(shape, np.float32, plain.data, offset))
+    return plain
 
 
 def repack(source: NDArray[np.uint8], copies: NDArray[np.int64], target: NDArray[np.uint8]) -> None:
