@@ -15,8 +15,8 @@ pixels that are all positive do not add up. The error bound is then that of a pl
 |error| <= c K u |x| |w| with Euclidean norms. Pixels of a norm beyond 2^64 lose digits, and infinities become NaN.
 
 A thread first writes the pixels of some tiles to its scratch memory, scaled and in the order in which tiles read them,
-each tile: HEAD_BYTES of numbers for its rows, then [blocks of 16 triples][rows][3][16]. A triple is channels i,
-i + third and i + 2 third: a pair and a plain one. So results depend neither on tiles nor on threads.
+each tile: HEAD_BYTES of numbers for its rows, then [blocks of 8 triples][rows][3][8]. A triple is channels i, i + third
+and i + 2 third: a pair and a plain one. So results depend neither on tiles nor on threads.
 
 Operands and words of a step are the pointwise kernel's, with these: FACTORS, where its address is not 0, float32 [K] to
 multiply each pixel's channels with; SCRATCH, where in a thread's scratch memory its pixels are; CHUNK, of how many
@@ -83,12 +83,12 @@ def panel_rows(k: int) -> int:
 
 def scratch_bytes(rows: int, k: int, lanes: int, tiles: int) -> int:
     """Of a thread, for the pixels of so many tiles."""
-    return SUM_BYTES + tiles * tile_bytes(rows, k, lanes)
+    return SUM_BYTES + tiles * tile_bytes(rows, third(k), lanes)
 
 
-def tile_bytes(rows: int, k: int, lanes: int) -> int:
-    """Scratch memory of a tile's pixels."""
-    return HEAD_BYTES + (third(k) + lanes - 1) // lanes * rows * 12 * lanes
+def tile_bytes(rows: int, triples: int, lanes: int) -> int:
+    """Scratch memory of a tile's pixels, in whole registers."""
+    return HEAD_BYTES + (triples + lanes - 1) // lanes * rows * 12 * lanes
 
 
 def row(tile: Tile, isa: str) -> KernelSpec:
@@ -103,6 +103,8 @@ def rows(isa: str) -> Iterator[KernelSpec]:
 
 
 def _build(spec: KernelSpec) -> Callable[[int, int, int, int], None]:
+    from numba.extending import register_jitable
+
     from sepcore.kernels.crossed.pixels import preparing
     from sepcore.kernels.crossed.tile import crossed_tile
     from sepcore.kernels.words import load_word
@@ -111,8 +113,8 @@ def _build(spec: KernelSpec) -> Callable[[int, int, int, int], None]:
     tile: Tile = spec.parameters
     multiply: Any = crossed_tile(tile, isa)
     prepare: Any = preparing(tile, isa)
-    mr, lanes = tile.rows, isa.lanes
-    column_bytes, block_bytes = 4 * lanes, 12 * lanes * mr
+    triples_of, bytes_of_tile = register_jitable(third), register_jitable(tile_bytes)
+    mr, lanes, column_bytes = tile.rows, isa.lanes, 4 * isa.lanes
 
     def kernel(at: int, index: int, thread: int, image: int) -> None:
         x = load_word(at + 8 * step.X) + image * load_word(at + 8 * step.X_IMAGE)
@@ -132,8 +134,8 @@ def _build(spec: KernelSpec) -> Callable[[int, int, int, int], None]:
         sums = load_word(thread + 8 * step.THREAD_SCRATCH) + load_word(at + 8 * SCRATCH)
         pixels = sums + SUM_BYTES
         chunk = load_word(at + 8 * CHUNK)
-        triples = (k + 5) // 6 * 2
-        tile_bytes = HEAD_BYTES + (triples + lanes - 1) // lanes * block_bytes
+        triples = triples_of(k)
+        size = bytes_of_tile(mr, triples, lanes)
         panel_bytes = (HEAD_ROWS + 3 * triples) * column_bytes
         ahead = load_word(at + 8 * AHEAD)
         if ahead == 0:
@@ -154,13 +156,13 @@ def _build(spec: KernelSpec) -> Callable[[int, int, int, int], None]:
             count = min(chunk, tiles - first)
             for i in range(count):
                 row = x + min((first + i) * mr, last) * x_stride
-                prepare(row, x_stride, k, triples, factors, sums, pixels + i * tile_bytes)
+                prepare(row, x_stride, k, triples, factors, sums, pixels + i * size)
             for p in range(part * panels // panel_blocks, (part + 1) * panels // panel_blocks):
                 residual = extra
                 if extra != 0:
                     residual = extra + p * column_bytes
                 multiply(
-                    pixels, tile_bytes, count, first * mr, last, weights + p * panel_bytes, triples,
+                    pixels, size, count, first * mr, last, weights + p * panel_bytes, triples,
                     out + p * column_bytes, out_stride, residual, extra_stride, at,
                     ahead + (p * tiles_down + begin // mr + first) * line_bytes, shift,
                 )  # fmt: skip

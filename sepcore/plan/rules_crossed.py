@@ -29,7 +29,7 @@ def crossed(
     tile = p.pick(choice)
     (row_blocks, panel_blocks), _ = select.crossed_blocks(tile, x.pixels, k, n, p.isa.name, p.workers)
     room = _CHUNK_OF_MANY_WEIGHTS if FLOAT * n * k > _MANY_WEIGHTS else _CHUNK_BYTES
-    chunk = max(1, min(room // c.tile_bytes(tile.rows, k, lanes), -(-x.pixels // tile.rows)))
+    chunk = max(1, min(room // c.tile_bytes(tile.rows, c.third(k), lanes), -(-x.pixels // tile.rows)))
     p.scratch(c.scratch_bytes(tile.rows, k, lanes, chunk))
     p.step(
         c.row(tile, p.isa.name),
