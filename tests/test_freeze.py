@@ -259,6 +259,15 @@ def test_front_is_this_packages_own_code(folder: Path) -> None:
                 assert not (node.module or "").startswith("sepcore"), path
 
 
+def test_the_order_of_levels_does_not_matter(folder: Path, tmp_path: Path) -> None:
+    """Weights are packed for the best, whichever is named first."""
+    again = freeze("digits", tmp_path / "frozen_digits", cpus=CPUS[::-1]).folder
+    files = [folder / WEIGHTS, *folder.glob("*.copies")]
+    assert len(files) == 2
+    for path in files:
+        assert (again / path.name).read_bytes() == path.read_bytes()
+
+
 def test_weights_are_there_once(folder: Path) -> None:
     network = rewritten(opened_network("digits", None, None, None, None, None, {}))
     raw = sum(array.nbytes for array in network.graph.constants.values())
@@ -266,12 +275,15 @@ def test_weights_are_there_once(folder: Path) -> None:
 
 
 @pytest.mark.data
-def test_mobilenet_v2_fits_and_gives_the_same_bits(data_dir: Path, tmp_path: Path) -> None:
+def test_mobilenet_v2_fits_and_gives_the_same_bits(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = data_dir / "weights" / "mobilenet_v2.pth"
     made = freeze(file, tmp_path / "mobilenet_v2", cpus=CPUS)
     assert sum(path.stat().st_size for path in made.folder.rglob("*") if path.is_file()) <= 16_000_000
-    if LEVELS:
-        x = np.random.default_rng(1).standard_normal((2, 3, 224, 224), np.float32)
+    x = np.random.default_rng(1).standard_normal((2, 3, 224, 224), np.float32)
+    for isa in LEVELS:
+        monkeypatch.setenv("SEPCORE_CPU_ISA", isa)
         assert opened(made.folder, 2)(x).tobytes() == sepcore.load(file, num_threads=2)(x).tobytes()
 
 

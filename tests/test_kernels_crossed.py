@@ -13,6 +13,7 @@ from sepcore.kernels import isa as isas
 from sepcore.kernels import step
 from sepcore.kernels.crossed import pack
 from sepcore.kernels.crossed import rows as crossed
+from sepcore.kernels.crossed.balance import unbalance
 from sepcore.kernels.pointwise.reference import pointwise as pointwise_reference
 
 pytestmark = pytest.mark.parametrize(
@@ -133,6 +134,17 @@ def test_outputs_of_every_size_have_their_digits(isa: isas.Isa) -> None:
     assert np.isfinite(packed).all()
     found, expected = product(isa, tile, 48, 2, x, weight, without_bias=True)
     assert (np.abs(found - expected) <= 1e-5 * np.abs(weight).sum(axis=1)).all()
+
+
+def test_scaled_weights_can_be_scaled_back(isa: isas.Isa) -> None:
+    rng = np.random.default_rng(0)
+    weight, bias = random(rng, 40, 50), random(rng, 40)
+    weight *= np.float32(10.0) ** rng.integers(-9, 9, (40, 1)).astype(np.float32)
+    weight[3], weight[:, 7] = 0, -0.0
+    plain = pack.arranged(weight, bias, isa.lanes)
+    scaled = pack.pack(weight, bias, isa.lanes).reshape(-1, crossed.panel_rows(50), isa.lanes)
+    unbalance(scaled)
+    assert scaled.tobytes() == plain.tobytes()
 
 
 def test_pixels_do_not_touch_each_other(isa: isas.Isa) -> None:
