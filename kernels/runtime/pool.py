@@ -14,7 +14,7 @@ from sepcore.kernels.runtime import layout
 from sepcore.kernels.spec import KernelSpec
 
 # A neighbour that shares a worker's CPU makes most runs slower than one thread alone. A second slow run within so many
-# makes the pool rest: the next runs are made alone, twice as many each time, until as many in a row were fast.
+# makes the pool rest: the next runs are made alone, twice as many each time, half as many for so many fast in a row.
 _DOUBT = 16
 _FIRST_REST, _LONGEST_REST = 4, 64
 _REST_SLACK = 50_000_000  # nanoseconds between the runs of a rest, all together; after more the pool is tried again
@@ -262,7 +262,7 @@ def _judge() -> Any:
         elif doubt > 0:
             doubt -= 1
             if doubt == 0:
-                next_rest = _FIRST_REST
+                next_rest = max(_FIRST_REST, next_rest // 2)
         store_word(pool + 8 * layout.DOUBT, doubt)
         store_word(pool + 8 * layout.NEXT_REST, next_rest)
 
