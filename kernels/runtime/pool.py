@@ -253,7 +253,7 @@ def _judge() -> Any:
             alone = fastest + fastest * (threads - 1) * 6 // 10
             if threads * (took - waited) < alone:
                 alone = threads * (took - waited)
-        if took > alone and 8 * waited > took:
+        if took > alone and 64 * waited > took:
             if doubt > 0:
                 store_word(pool + 8 * layout.REST, next_rest)
                 store_word(pool + 8 * layout.REST_END, end + next_rest * alone + _REST_SLACK)
