@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from layers import convolutions
 from same_bits import assert_same_however_run
 
 import sepcore
@@ -40,16 +41,8 @@ def graph(channels: int, activation: tuple[str, ...] | None, excited: bool) -> G
 
     Where ``excited``, the projection's input is multiplied with factors of its own average.
     """
-    rng = np.random.default_rng(0)
     b = GraphBuilder("crossed")
-
-    def conv(x: str, ic: int, oc: int, k: int, g: int, act: tuple[str, ...] | None, *more: str) -> str:
-        weight = (rng.standard_normal((oc, ic // g, k, k)) / np.sqrt(ic // g * k * k)).astype(np.float32)
-        bias = rng.standard_normal(oc).astype(np.float32)
-        return b.add(
-            "conv2d", [x, b.constant("w", weight), b.constant("b", bias), *more], strides=(1, 1),
-            padding=(k // 2,) * 4, dilation=(1, 1), groups=g, activation=act,
-        )  # fmt: skip
+    conv = convolutions(b)
 
     wide = 3 * channels
     x = conv(b.input("input", ("n", channels, "h", "w")), channels, channels, 3, channels, ("relu",))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from layers import convolutions
 
 from sepcore.ir.graph import Graph, GraphBuilder
 from sepcore.ir.reference import run_reference
@@ -14,16 +15,8 @@ from sepcore.runtime.session import Session
 
 def graph(out_channels: int, residual: bool = False, twice: bool = False) -> Graph:
     """A depthwise layer, a squeeze-excite block, a projection; with ``twice`` a second reader of the scaled map."""
-    rng = np.random.default_rng(0)
     b = GraphBuilder("squeeze")
-
-    def conv(x: str, ic: int, oc: int, k: int = 1, g: int = 1, act: tuple[str, ...] | None = None, *more: str) -> str:
-        weight = (rng.standard_normal((oc, ic // g, k, k)) / np.sqrt(ic // g * k * k)).astype(np.float32)
-        bias = rng.standard_normal(oc).astype(np.float32)
-        return b.add(
-            "conv2d", [x, b.constant("w", weight), b.constant("b", bias), *more], strides=(1, 1),
-            padding=(k // 2,) * 4, dilation=(1, 1), groups=g, activation=act,
-        )  # fmt: skip
+    conv = convolutions(b)
 
     x = b.input("input", ("n", 3, "h", "w"))
     x = conv(x, 3, 40, 3)

@@ -20,7 +20,6 @@ from sepcore.kernels.winograd import rows as winograd
 from sepcore.plan.split import pixel_and_panel_blocks
 
 _L1_BYTES = 32 << 10  # of weights that stay in the first cache beside the pixels
-_L2_BYTES = 512 << 10  # of weights that stay in the second cache beside the pixels
 _L2_BYTES_PER_CYCLE = 38.0
 _PRODUCT_CYCLES = 60.0  # to end a product of a tile, to keep its sums in scratch memory and to begin the next one
 _DIFFERENCES_CYCLES = 80.0  # to read and write a vector of each difference of a block
